@@ -1,0 +1,64 @@
+# Every target sets up what it needs: an environment in .venv, built once and again when the pinned packages change.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ARGS ?=
+
+# The interpreter for .venv: PYTHON, if given, else the first that will do.
+PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+
+.DEFAULT_GOAL := help
+.PHONY: run test lint ui compile data lock clean help
+
+run: $(READY) ## Prune the digits while training on them; more with ARGS="--keep 0.5", see .venv/bin/secateur run --help
+	@$(BIN)/secateur data
+	@$(BIN)/secateur run $(ARGS)
+
+test: $(READY) ## Run the tests, with coverage
+	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+
+lint: $(READY) ## Check style, types and the direction of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+ui: $(READY) ## Open MLflow on the results, at http://127.0.0.1:5000
+	@test -f .secateur/mlflow.db || { echo "error: there are no results yet; begin with: make run" >&2; exit 2; }
+	@MLFLOW_DISABLE_TELEMETRY=true $(BIN)/mlflow ui --workers 1 \
+		--backend-store-uri "sqlite:///$(CURDIR)/.secateur/mlflow.db" $(ARGS)
+
+compile: $(READY) ## Compile the pipeline for a Kubeflow cluster, to dist/secateur-prune.yaml
+	@$(BIN)/secateur compile -o dist/secateur-prune.yaml
+
+data: $(READY) ## Build the default data set in data/, and check it against data.dvc
+	@$(BIN)/secateur data
+
+lock: $(READY) ## Pin the newest packages that fit pyproject.toml, in requirements.lock
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --group dev \
+		--no-annotate --no-header pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment and all caches; what runs made, in .secateur, stays
+	rm -rf $(VENV) dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## Show this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
+
+# uv comes from the lock file too; like pip, it has settings of its own for an index that is not the public one.
+$(READY): requirements.lock pyproject.toml
+	@python=""; for p in $(CANDIDATES); do "$$p" -c "$(FITS)" 2>/dev/null && python="$$p" && break; done; \
+	if [ -z "$$python" ]; then \
+		echo "error: Python must be 3.11, 3.12 or 3.13, got none of these as: $(CANDIDATES); name one by make PYTHON=..." >&2; \
+		exit 2; \
+	fi; \
+	echo "setting up $(VENV) with $$($$python -V)"; \
+	"$$python" -m venv $(VENV)
+	@awk '/^[^ ]/ { uv = /^uv==/ } uv' requirements.lock > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Pipelines, and everything to run them: the command line and the local runner."""

@@ -1,0 +1,1 @@
+"""Which samples train: the method interface, the methods, the mask, the sampler."""

@@ -1,0 +1,1 @@
+"""What CLIP says: embeddings, and how well a label fits its picture."""

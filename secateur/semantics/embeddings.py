@@ -1,0 +1,105 @@
+"""The embeddings of a table: one folder for each shard, with ids, vectors and what made them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from secateur.dataset.table import ImageTable
+from secateur.errors import InputError
+from secateur.files import read_json
+
+SCHEMA_VERSION = 1
+IMAGES_FILE, TEXTS_FILE, INFO_FILE = "embeddings.arrow", "texts.npy", "embeddings.json"
+FILES = (IMAGES_FILE, TEXTS_FILE, INFO_FILE)
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """What CLIP makes of a table.
+
+    Attributes:
+        image_ND: Unit vector of each picture, float32, in the order of the table.
+        text_CD: Unit vector of each class, float32.
+        info: Which CLIP, with which weights and prompts; see `embed_shard`.
+    """
+
+    image_ND: Floats
+    text_CD: Floats
+    info: dict[str, Any]
+
+
+def write_images(path: Path, sample_ids: npt.NDArray[np.object_], image_ND: npt.NDArray[np.float16]) -> None:
+    """Write ids and embeddings as an Arrow file."""
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(image_ND.ravel()), image_ND.shape[1])
+    table = pa.table({"sample_id": pa.array(sample_ids, pa.string()), "embedding": vectors})
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+def read_images(path: Path) -> tuple[list[str], npt.NDArray[np.float16]]:
+    """Read ids and embeddings, float16 (N, D)."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    vectors = table["embedding"].combine_chunks()
+    return table["sample_id"].to_pylist(), vectors.flatten().to_numpy().reshape(-1, vectors.type.list_size)
+
+
+def unit(vector_ND: npt.NDArray[Any]) -> Floats:
+    """Scale vectors to length 1, float32."""
+    vector_ND = vector_ND.astype(np.float32)
+    return np.asarray(vector_ND / np.linalg.norm(vector_ND, axis=1, keepdims=True))
+
+
+def open_embeddings(folders: Sequence[str | Path], table: ImageTable) -> Embeddings:
+    """Open the embeddings of all shards of a table, or of the rows of a part.
+
+    Args:
+        folders: What `embed_shard` wrote, in any order.
+        table: The rows that are wanted; those of the split `reference` are passed over.
+
+    Raises:
+        InputError: Embeddings of another data set or by different models, or a sample that has none or two.
+    """
+    infos = [read_info(Path(folder), table) for folder in folders]
+    if len({(info["weights"], info["model_config"], str(info["prompts"])) for info in infos}) != 1:
+        made = sorted({f"{info['model']} {info['weights'][:12]}" for info in infos}) or ["none"]
+        raise InputError(f"embeddings must be made by one CLIP with the same prompts, got {', '.join(made)}")
+    wanted = [sample_id for sample_id, split in zip(table.sample_id, table.split, strict=True) if split != "reference"]
+    place_of = {sample_id: place for place, sample_id in enumerate(wanted)}
+    image_ND = np.zeros((len(wanted), infos[0]["width"]), dtype=np.float32)
+    seen: set[str] = set()
+    for folder in folders:
+        sample_ids, read_ND = read_images(Path(folder) / IMAGES_FILE)
+        for sample_id in sample_ids:
+            if sample_id in seen:
+                raise InputError(f"embeddings must cover every sample once, got {sample_id} twice")
+            seen.add(sample_id)
+        rows = [row for row, sample_id in enumerate(sample_ids) if sample_id in place_of]
+        image_ND[[place_of[sample_ids[row]] for row in rows]] = read_ND[rows]
+    missing = [sample_id for sample_id in wanted if sample_id not in seen]
+    if missing:
+        raise InputError(f"embeddings must cover every sample once, got none for {len(missing)}, as {missing[0]}")
+    info = {key: value for key, value in infos[0].items() if key not in ("shard", "count")}
+    return Embeddings(unit(image_ND), np.load(Path(folders[0]) / TEXTS_FILE), info)
+
+
+def read_info(folder: Path, table: ImageTable) -> dict[str, Any]:
+    """Read what made a shard's embeddings.
+
+    Raises:
+        InputError: They are not there, or of another data set.
+    """
+    if not (folder / INFO_FILE).is_file():
+        raise InputError(f"embeddings must be a folder with {INFO_FILE}, got {str(folder)!r}")
+    info: dict[str, Any] = read_json(folder / INFO_FILE)
+    if info["dataset"]["digest"] != table.info.digest:
+        raise InputError(
+            f"embeddings must be of data set {table.info.digest[:12]}, got {info['dataset']['digest'][:12]}"
+        )
+    return info

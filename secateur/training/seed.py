@@ -1,0 +1,64 @@
+"""One seed's training, which both steps drive epoch by epoch."""
+
+from typing import Any
+
+from secateur.dataset import ImageTable
+from secateur.dataset.loader import Pictures
+from secateur.pruning.losses import SampleLosses
+from secateur.training.config import TrainConfig
+from secateur.training.loop import EpochResult, Trainer, predict_pictures, scores
+from secateur.training.models import make_network
+
+
+class Seed:
+    """Network, data and history of one seed."""
+
+    def __init__(self, table: ImageTable, config: TrainConfig, size: int, seed: int) -> None:
+        train = table.part("train")
+        self.trainer = Trainer(
+            make_network(config.model, len(table.info.classes), size, seed), train, size, config, seed
+        )
+        held_out = table.part("validation")
+        self.validation = Pictures(held_out, size, self.trainer.device) if len(held_out) else None
+        self.validation_label_V = held_out.label
+        self.losses = SampleLosses(len(train))
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def validation_loss(self) -> float | None:
+        """Of the last epoch."""
+        return self.history[-1]["validation_loss"] if self.history else None
+
+    def note(
+        self, phase: str, kept: float, result: EpochResult, learning_rate: float, seconds: float
+    ) -> dict[str, Any]:
+        """Add an epoch to the history, with the loss and accuracy on the validation split."""
+        loss = accuracy = None
+        if self.validation is not None:
+            loss, accuracy = scores(predict_pictures(self.trainer.network, self.validation), self.validation_label_V)
+        before = self.history[-1] if self.history else {"samples": 0, "seconds": 0.0, "forward_samples": 0}
+        entry = {
+            "phase": phase,
+            "epoch": len(self.history),
+            "samples": before["samples"] + result.samples,
+            "forward_samples": before["forward_samples"] + result.samples + len(self.validation_label_V),
+            "kept": kept,
+            "train_loss": result.loss,
+            "train_accuracy": result.accuracy,
+            "validation_loss": loss,
+            "validation_accuracy": accuracy,
+            "learning_rate": learning_rate,
+            "seconds": before["seconds"] + seconds,
+        }
+        self.history.append(entry)
+        return entry
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network, momenta, losses and history."""
+        return {"trainer": self.trainer.state_dict(), "losses": self.losses.state_dict(), "history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        self.trainer.load_state_dict(state["trainer"])
+        self.losses.load_state_dict(state["losses"])
+        self.history = state["history"]

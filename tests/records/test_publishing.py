@@ -1,0 +1,270 @@
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from made_outputs import CLASSES, Outputs
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from secateur.errors import InputError
+from secateur.files import read_json, write_json
+from secateur.pruning.mask import read_mask
+from secateur.records import publishing, tracking
+from secateur.records.git import git
+from secateur.records.outputs import code_version
+from secateur.records.places import places
+from secateur.records.publishing import PublishConfig, Published, publish
+from secateur.records.tracking import open_run
+from secateur.training.saved import load_network
+
+
+@contextmanager
+def no_export(*arguments: Any) -> Iterator[Callable[[], Path]]:
+    """In the place of a real export, which takes ten seconds."""
+    folder = Path(arguments[-1])
+    folder.mkdir()
+    (folder / "model.pt2").write_bytes(b"a program")
+    np.save(folder / "example.npy", np.zeros((2, 3, 8, 8), np.float32))
+    write_json(folder / "export.json", {"classes": 3, "torch": torch.__version__})
+    yield lambda: folder
+
+
+@pytest.fixture
+def quick(store: str, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """Publishing without a real network, in a working directory of its own."""
+    monkeypatch.setattr(publishing, "exporting", no_export)
+    return MlflowClient(store, store)
+
+
+def artifacts(client: MlflowClient, run_id: str, folder: str | None = None) -> set[str]:
+    return {entry.path for entry in client.list_artifacts(run_id, folder)}
+
+
+def test_digest_of_pulled_mask_is_the_one_in_mlflow(published: tuple[Path, Published]) -> None:
+    work, made = published
+    subprocess.run(["git", "clone", "--quiet", made.registry, str(work / "copy")], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "pull", "--quiet"], cwd=work / "copy", check=True)
+    tags = MlflowClient(made.tracking_uri).get_run(made.run_id).data.tags
+    folder = work / "copy" / "masks" / tags["registry_version"]
+    assert read_mask(folder).digest == tags["mask_digest"] == made.mask_digest
+    assert (tags["registry_version"], made.created) == ("my-pets/multimodal-0.7/v1", True)
+    assert tags["registry"] == made.registry == str(work / ".secateur" / "registry.git")
+
+
+def test_a_version_says_where_it_came_from(published: tuple[Path, Published], outputs: Outputs) -> None:
+    _, made = published
+    says = json.loads(git("show", f"main:masks/{made.version}/version.json", folder=made.registry))
+    meta = outputs.mask.meta
+    assert says == {
+        "schema_version": 1,
+        "version": made.version,
+        "mask_digest": outputs.digest,
+        "dataset": meta["dataset"],
+        "method": "multimodal",
+        "keep_requested": 0.7,
+        "keep_achieved": meta["keep_achieved"],
+        "config": {"method": "multimodal", "keep": 0.7, "rate": 0.5},
+        "train_config": {"model": "convnet", "batch_size": 4, "seeds": [3, 4]},
+        "seed": 3,
+        "seeds": [3, 4],
+        "mlflow": {"run_id": made.run_id, "model_uri": f"runs:/{made.run_id}/model"},
+        "code_version": code_version(),
+        "versions": {"secateur": "0.1.0"},
+    }
+
+
+def test_a_run_holds_params_curves_figures_and_data(published: tuple[Path, Published], outputs: Outputs) -> None:
+    _, made = published
+    client = MlflowClient(made.tracking_uri)
+    run = client.get_run(made.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.inputs is not None
+    assert (run.data.params["method"], run.data.params["rate"]) == ("multimodal", "0.5")
+    assert run.data.metrics["test_accuracy"] == pytest.approx(0.85)
+    assert run.data.metrics["test_accuracy_random"] == pytest.approx(0.65)
+    curve = client.get_metric_history(made.run_id, "kept/seed-3")
+    assert [(m.step, m.value) for m in curve] == [(1, 1.0), (2, 0.7), (3, 0.7)]
+    assert [m.timestamp - run.info.start_time for m in curve] == [500, 1500, 2500]
+    (dataset,) = [entry.dataset for entry in run.inputs.dataset_inputs]
+    digest = outputs.mask.meta["dataset"]["digest"]
+    assert (dataset.name, dataset.digest) == ("my pets", digest[:32])
+    assert run.data.tags["data_digest"] == digest
+    assert run.data.tags["mlflow.note.content"] == "# a summary\n"
+    assert json.loads(run.data.tags["alarms"]) == ["scores do not discriminate"]
+
+
+def test_documents_have_names_that_a_browser_knows(published: tuple[Path, Published], outputs: Outputs) -> None:
+    _, made = published
+    client = MlflowClient(made.tracking_uri)
+    assert artifacts(client, made.run_id) == {"mask", "report.html", "results.json", "run.json", "summary.md"}
+    assert artifacts(client, made.run_id, "mask") == {"mask/mask.parquet", "mask/trajectory.parquet"}
+    report = mlflow.artifacts.download_artifacts(
+        run_id=made.run_id, artifact_path="report.html", tracking_uri=made.tracking_uri
+    )
+    assert Path(report).read_bytes() == outputs.files["report_file"].read_bytes()
+
+
+def test_the_model_comes_back_with_the_same_logits(
+    published: tuple[Path, Published], outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, made = published
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", made.tracking_uri)
+    pictures = torch.rand(5, 3, 8, 8)
+    expected = load_network(outputs.files["model_folder"], 3)(pictures).detach()
+    for uri in ("models:/my-pets-convnet@candidate", f"runs:/{made.run_id}/model"):
+        torch.testing.assert_close(mlflow.pytorch.load_model(uri)(pictures), expected)
+    served = mlflow.pyfunc.load_model("models:/my-pets-convnet@candidate")
+    np.testing.assert_allclose(served.predict(pictures.numpy()), expected.numpy(), rtol=1e-4, atol=1e-5)
+    assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 8, 8)
+    assert served.metadata.signature.outputs.inputs[0].shape == (-1, len(CLASSES))
+    assert served.input_example.shape == (2, 3, 8, 8)
+    assert served.metadata.run_id == made.run_id
+
+
+def test_nothing_is_pickled(published: tuple[Path, Published]) -> None:
+    # MLflow's loader, which the test above uses, also looks into the program itself.
+    work, _ = published
+    names = {file.name for file in (work / ".secateur" / "mlartifacts").rglob("*") if file.is_file()}
+    assert "model.pt2" in names
+    assert not [name for name in names if name.endswith((".pkl", ".pickle", ".pth", ".pt", ".bin"))]
+    assert "pickle_module_info.txt" not in names
+
+
+def test_running_a_step_again_makes_nothing_new(
+    quick: MlflowClient, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", open_run(places(), "pipeline").run_id)
+    first = publish(PublishConfig(), **outputs.files)
+    refs, run = git("show-ref", folder=first.registry), quick.get_run(first.run_id).to_dictionary()
+    second = publish(PublishConfig(), **outputs.files)
+    assert (second.version, second.run_id, second.created) == (first.version, first.run_id, False)
+    assert git("show-ref", folder=first.registry) == refs
+    assert quick.get_run(first.run_id).to_dictionary() == run
+    assert len(quick.search_model_versions("name='my-pets-convnet'")) == 1
+
+
+def test_another_pipeline_run_with_the_same_mask_shares_the_version(quick: MlflowClient, outputs: Outputs) -> None:
+    first, second = (publish(PublishConfig(model_name="pets"), **outputs.files) for _ in range(2))
+    assert first.run_id != second.run_id
+    assert (first.version, first.created) == (second.version, True)
+    assert not second.created
+    assert git("tag", folder=first.registry).split() == [first.version]
+    assert quick.get_run(second.run_id).data.tags["registry_version"] == first.version
+    assert quick.get_model_version_by_alias("pets", "candidate").run_id == second.run_id
+
+
+def test_a_step_that_failed_in_the_middle_goes_on(
+    quick: MlflowClient, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", open_run(places(), "pipeline").run_id)
+    with monkeypatch.context() as broken:
+        broken.setattr(tracking, "set_tags", Mock(side_effect=MlflowException("gone")))
+        with pytest.raises(MlflowException, match="gone"):
+            publish(PublishConfig(), **outputs.files)
+    run_id = places().run_id
+    assert run_id is not None
+    assert "registry_version" not in quick.get_run(run_id).data.tags
+    assert quick.get_run(run_id).info.status == "RUNNING"  # whoever began it may try again
+    made = publish(PublishConfig(), **outputs.files)
+    assert (made.run_id, made.version) == (run_id, "my-pets/multimodal-0.7/v1")
+    assert len(quick.get_metric_history(run_id, "kept/seed-3")) == 3
+    assert len(quick.get_metric_history(run_id, "test_accuracy")) == 1
+    assert len(quick.search_model_versions("name='my-pets-convnet'")) == 1
+
+
+def test_a_run_of_its_own_that_fails_says_so(
+    quick: MlflowClient, outputs: Outputs, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publishing, "publish_mask", Mock(side_effect=InputError("no")))
+    with pytest.raises(InputError, match="no"):
+        publish(PublishConfig(), **outputs.files)
+    (run,) = quick.search_runs([e.experiment_id for e in quick.search_experiments()])
+    assert run.info.status == "FAILED"
+    assert "registry_version" not in run.data.tags
+
+
+def test_one_run_publishes_one_mask(
+    quick: MlflowClient, outputs: Outputs, other_outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", open_run(places(), "pipeline").run_id)
+    publish(PublishConfig(), **outputs.files)
+    with pytest.raises(InputError, match="MLFLOW_RUN_ID must be a run that publishes one mask"):
+        publish(PublishConfig(), **other_outputs.files)
+
+
+def test_an_unknown_run_is_said(quick: MlflowClient, outputs: Outputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    with pytest.raises(InputError, match="MLFLOW_RUN_ID must be a run of the store"):
+        publish(PublishConfig(), **outputs.files)
+
+
+def test_a_server_away_is_said_before_anything_is_written(
+    workplace: Path, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    with pytest.raises(InputError, match="tracking_uri must be a server that answers"):
+        publish(PublishConfig(), **outputs.files)
+    assert list(workplace.iterdir()) == []
+
+
+@pytest.mark.parametrize("part", ["mask_folder", "results_file", "dataset_folder"])
+def test_parts_of_another_run_are_refused_before_anything_is_written(
+    quick: MlflowClient, outputs: Outputs, other_outputs: Outputs, workplace: Path, tmp_path: Path, part: str
+) -> None:
+    files = outputs.files | {part: other_outputs.files[part]}
+    if part == "dataset_folder":
+        files[part] = Path(shutil.copytree(outputs.files[part], tmp_path / "data"))
+        info = read_json(files[part] / "dataset.json")
+        write_json(files[part] / "dataset.json", info | {"digest": "0" * 64})
+    with pytest.raises(InputError, match=r"must be of (mask|data set) \w{12}, got \w{12}"):
+        publish(PublishConfig(), **files)
+    assert not (workplace / ".secateur" / "registry.git").exists()
+    assert quick.get_experiment_by_name("secateur") is None
+
+
+def test_a_folder_without_a_model_is_said(quick: MlflowClient, outputs: Outputs, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"model must be a folder with run\.json"):
+        publish(PublishConfig(), **outputs.files | {"model_folder": tmp_path})
+
+
+def test_a_model_name_that_mlflow_refuses_is_said() -> None:
+    with pytest.raises(InputError, match="model_name must be without"):
+        PublishConfig(model_name="a/b")
+
+
+def test_no_secret_is_kept(
+    quick: MlflowClient, outputs: Outputs, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "hunter2-in-the-environment")
+    made = publish(PublishConfig(), **outputs.files)
+    kept = [f for f in (workplace / ".secateur").rglob("*") if f.is_file() and "objects" not in f.parts]
+    assert not [f for f in kept if b"hunter2" in f.read_bytes()]
+    everything = git("log", "--all", "--patch", folder=made.registry)
+    assert made.mask_digest in everything
+    assert "hunter2" not in everything
+
+
+def test_a_registry_url_is_shown_without_its_password(
+    quick: MlflowClient, outputs: Outputs, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{workplace}/.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://ada:hunter2@example.org/")
+    git("init", "--quiet", "--bare", "registry.git")
+    monkeypatch.setenv("SECATEUR_REGISTRY", "https://ada:hunter2@example.org/registry.git")
+    monkeypatch.setenv("SECATEUR_STORE", str(workplace / "store"))
+    made = publish(PublishConfig(), **outputs.files)
+    assert made.registry == "https://example.org/registry.git"
+    assert quick.get_run(made.run_id).data.tags["registry"] == made.registry
+    assert git("tag", folder="registry.git") == made.version

@@ -1,0 +1,75 @@
+import logging
+import sqlite3
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.telemetry.utils import is_telemetry_disabled
+
+from secateur.errors import InputError
+from secateur.records.facts import Point
+from secateur.records.places import places
+from secateur.records.tracking import locked, log_metrics, open_client, open_run
+
+
+def test_one_at_a_time_makes_a_store(workplace: Path) -> None:
+    inside, most = 0, 0
+
+    def enter() -> None:
+        nonlocal inside, most
+        with locked(workplace / "new" / "lock"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.05)
+            inside -= 1
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: enter(), range(4)))
+    assert most == 1
+
+
+def test_chatter_and_telemetry_of_mlflow_are_off() -> None:
+    assert logging.getLogger("mlflow").getEffectiveLevel() == logging.WARNING
+    assert is_telemetry_disabled()
+
+
+def test_a_store_of_another_version_is_said(store: str, workplace: Path) -> None:
+    with sqlite3.connect(workplace / ".secateur" / "mlflow.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = 'of the future'")
+    database.close()
+    with pytest.raises(InputError, match="tracking_uri must be a store that MLflow can use"):
+        open_client(store)
+
+
+def test_a_run_goes_to_the_named_experiment(store: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "pets")
+    runs = [open_run(places(), "one"), open_run(places(), "two")]
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("pets")
+    assert experiment is not None
+    assert {run.experiment_id for run in runs} == {experiment.experiment_id}
+    assert experiment.artifact_location == (workplace / ".secateur" / "mlartifacts").as_uri()
+    assert [run.created for run in runs] == [True, True]
+    monkeypatch.setenv("MLFLOW_RUN_ID", runs[0].run_id)
+    again = open_run(places(), "three")
+    assert (again.run_id, again.created) == (runs[0].run_id, False)
+    client.delete_experiment(experiment.experiment_id)
+    monkeypatch.delenv("MLFLOW_RUN_ID")
+    with pytest.raises(InputError, match="experiment must be an active one, got 'pets'"):
+        open_run(places(), "four")
+
+
+def test_many_points_are_logged_in_few_calls_and_never_twice(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(places(), "many")
+    points = [Point(f"loss/seed-{s}", e / 7, e, e * 0.5) for s in range(5) for e in range(1, 501)]
+    calls = Mock(wraps=run.client.log_batch)
+    monkeypatch.setattr(run.client, "log_batch", calls)
+    for _ in range(2):
+        log_metrics(run, points, {"test_accuracy": 0.5})
+    assert calls.call_count == 2 * 3
+    assert len(run.client.get_metric_history(run.run_id, "loss/seed-4")) == 500
+    (final,) = run.client.get_metric_history(run.run_id, "test_accuracy")
+    assert (final.step, final.timestamp) == (500, run.start_time + 250_000)

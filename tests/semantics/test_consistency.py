@@ -1,0 +1,82 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from secateur.semantics.consistency import class_posterior, fit_label_model, log_softmax
+
+
+def simulate(samples=4000, classes=6, temperature=20.0, noise=0.2, seed=0):
+    """Draw true classes from CLIP's own probabilities, and given labels from a known transition."""
+    rng = np.random.default_rng(seed)
+    similarity_NC = rng.normal(scale=0.15, size=(samples, classes))
+    p_NC = np.exp(log_softmax(temperature * similarity_NC))
+    true_N = (p_NC.cumsum(1) > rng.random(samples)[:, None]).argmax(1)
+    transition_CC = np.full((classes, classes), noise / (classes - 1))
+    np.fill_diagonal(transition_CC, 1 - noise)
+    transition_CC[0] = [1 - 2 * noise, 2 * noise, *[0] * (classes - 2)]
+    label_N = (transition_CC[true_N].cumsum(1) > rng.random(samples)[:, None]).argmax(1).astype(np.int32)
+    return similarity_NC, true_N, label_N, transition_CC
+
+
+def test_em_finds_the_truth_it_was_drawn_from():
+    similarity_NC, true_N, label_N, transition_CC = simulate(samples=20_000)
+    model = fit_label_model(similarity_NC, label_N)
+    assert model.temperature == pytest.approx(20, rel=0.1)
+    assert model.transition_CC == pytest.approx(transition_CC, abs=0.05)
+    wrong = label_N != true_N
+    assert model.expected_wrong == pytest.approx(wrong.mean(), abs=0.02)
+    # The probabilities mean what they say: in each fifth of them, that share of the labels is right.
+    order = np.argsort(model.label_probability_N)
+    for fifth in np.array_split(order, 5):
+        assert (~wrong[fifth]).mean() == pytest.approx(model.label_probability_N[fifth].mean(), abs=0.04)
+
+
+def test_each_round_of_em_raises_the_likelihood(monkeypatch):
+    import secateur.semantics.consistency as module
+
+    seen = []
+
+    def noting(*arguments):
+        posterior, likelihood = class_posterior(*arguments)
+        return posterior, likelihood
+
+    similarity_NC, _, label_N, _ = simulate()
+    for rounds in (1, 2, 4, 8, 30):
+        monkeypatch.setattr(module, "MAX_ROUNDS", rounds)
+        model = fit_label_model(similarity_NC, label_N)
+        _, likelihood = noting(log_softmax(model.temperature * similarity_NC), model.transition_CC, label_N)
+        seen.append(likelihood)
+    assert all(later >= earlier - 1e-6 for earlier, later in pairwise(seen))
+    assert seen[-1] > seen[0]
+
+
+def test_posterior_against_a_slow_oracle():
+    rng = np.random.default_rng(1)
+    p_NC = rng.dirichlet(np.ones(3), 5)
+    transition_CC = rng.dirichlet(np.ones(3), 3)
+    label_N = np.array([0, 1, 2, 1, 0], dtype=np.int32)
+    posterior_NC, likelihood = class_posterior(np.log(p_NC), transition_CC, label_N)
+    total = 0.0
+    for i, y in enumerate(label_N):
+        joint = [p_NC[i, c] * transition_CC[c, y] for c in range(3)]
+        total += np.log(sum(joint)) / 5
+        assert posterior_NC[i] == pytest.approx(np.array(joint) / sum(joint))
+    assert likelihood == pytest.approx(total)
+
+
+def test_clean_labels_are_believed_and_consistency_is_the_log_probability():
+    similarity_NC, true_N, _, _ = simulate(temperature=60)
+    model = fit_label_model(similarity_NC, true_N.astype(np.int32))
+    assert model.expected_wrong < 0.02
+    log_p_NC = log_softmax(model.temperature * similarity_NC)
+    assert model.consistency_N == pytest.approx(log_p_NC[np.arange(len(true_N)), true_N])
+    assert model.zero_shot_agreement == (similarity_NC.argmax(1) == true_N).mean()
+
+
+def test_a_clip_that_knows_nothing_accuses_nobody():
+    rng = np.random.default_rng(0)
+    label_N = rng.integers(0, 5, 2000).astype(np.int32)
+    model = fit_label_model(rng.normal(scale=0.1, size=(2000, 5)), label_N)
+    assert model.zero_shot_agreement < 0.3
+    assert (model.label_probability_N < 0.5).mean() < 0.2 or model.temperature < 3

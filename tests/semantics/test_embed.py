@@ -1,0 +1,252 @@
+import io
+import logging
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import fsspec
+import numpy as np
+import open_clip
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from secateur.dataset import open_table
+from secateur.dataset.table import Row, write_table
+from secateur.errors import InputError
+from secateur.files import read_json
+from secateur.semantics import clip as clip_module
+from secateur.semantics.config import ClipConfig
+from secateur.semantics.embed import embed_shard, open_embeddings
+from secateur.state import STATE_VARIABLE
+
+CLASSES = ("red_fox", "blue_whale", "lynx")
+PROMPTS = ("a photo of a {}.", "{} {}", "the {}")
+ROWS = 24
+
+
+def picture(index: int) -> bytes:
+    random = np.random.default_rng(index)
+    pixels = random.integers(0, 256, (16 + index, 16 + 2 * index % 9, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def make_rows() -> list[Row]:
+    splits = ["train", "train", "train", "validation", "test", "reference"]
+    return [Row(picture(i), i % 3, splits[i % len(splits)], f"{i}.png") for i in range(ROWS)]
+
+
+@pytest.fixture
+def table_folder(tmp_path):
+    write_table(tmp_path / "data", make_rows(), name="animals", classes=CLASSES, prompts=PROMPTS, shards=2)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def embed_all(table_folder, tmp_path, tiny_clip):
+    """Embed every shard, and say where."""
+
+    def embed(config: ClipConfig = tiny_clip.config, name: str = "out"):
+        shards = open_table(table_folder).info.shards
+        folders = [tmp_path / name / str(number) for number in range(len(shards))]
+        figures = [embed_shard(table_folder, s, config, f) for s, f in zip(shards, folders, strict=True)]
+        return folders, figures
+
+    return embed
+
+
+def encode_one_by_one(model, table):
+    """The embeddings, computed by open_clip alone in the plainest way."""
+    preprocess = open_clip.image_transform((16, 16), is_train=False)
+    tokenizer = open_clip.SimpleTokenizer(context_length=12)
+    images, texts = [], []
+    with torch.no_grad():
+        for index in range(len(table)):
+            pixels = preprocess(Image.open(io.BytesIO(table.image(index))))
+            images.append(model.encode_image(pixels[None], normalize=True)[0])
+        for name in ("red fox", "blue whale", "lynx"):
+            written = [f"a photo of a {name}.", f"{name} {name}", f"the {name}"]
+            mean = model.encode_text(tokenizer(written), normalize=True).mean(0)
+            texts.append(mean / mean.norm())
+    return torch.stack(images).numpy(), torch.stack(texts).numpy()
+
+
+def test_embeddings_are_those_of_open_clip(embed_all, table_folder, tiny_clip):
+    folders, figures = embed_all()
+    train = open_table(table_folder).part("train")
+    expected_ND, text_CD = encode_one_by_one(tiny_clip.model, train)
+    embeddings = open_embeddings(folders[::-1], train)
+    assert embeddings.image_ND.dtype == embeddings.text_CD.dtype == np.float32
+    np.testing.assert_allclose(embeddings.image_ND, expected_ND, atol=2e-3)
+    np.testing.assert_allclose(embeddings.text_CD, text_CD, atol=2e-3)
+    np.testing.assert_allclose(np.linalg.norm(embeddings.image_ND, axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(embeddings.text_CD, axis=1), 1, rtol=1e-6)
+    assert sum(f["pictures"] for f in figures) == (open_table(table_folder).split != "reference").sum()
+
+
+def test_the_files_of_a_shard(embed_all, table_folder, tiny_clip):
+    folders, _ = embed_all()
+    shard = open_table(table_folder).info.shards[0]
+    part = open_table(table_folder, shard)
+    written = pa.ipc.open_file(folders[0] / "embeddings.arrow").read_all()
+    assert written.schema.field("embedding").type == pa.list_(pa.float16(), 16)
+    assert written["sample_id"].to_pylist() == part.sample_id[part.split != "reference"].tolist()
+    assert np.load(folders[0] / "texts.npy").shape == (3, 16)
+    info = read_json(folders[0] / "embeddings.json")
+    assert info["dataset"] == {"name": "animals", "digest": part.info.digest}
+    assert (info["model"], info["pretrained"], info["shard"], info["count"]) == ("tiny", "", shard, 10)
+    assert info["prompts"] == list(PROMPTS)
+    assert info["preprocessing"]["interpolation"] == "bicubic"
+    assert not list(folders[0].parent.glob(".*"))
+
+
+def test_the_whole_table_without_its_reference(embed_all, table_folder):
+    folders, _ = embed_all()
+    table = open_table(table_folder)
+    whole = open_embeddings(folders, table)
+    test = open_embeddings(folders, table.part("test"))
+    splits = [split for split in table.split if split != "reference"]
+    assert len(whole.image_ND) == len(splits) == 20
+    assert (whole.image_ND[[split == "test" for split in splits]] == test.image_ND).all()
+
+
+def test_the_size_of_the_steps_does_not_matter(embed_all, table_folder, tiny_clip):
+    table = open_table(table_folder)
+    one = open_embeddings(embed_all(replace(tiny_clip.config, embed_batch=3), "three")[0], table)
+    other = open_embeddings(embed_all(replace(tiny_clip.config, embed_batch=100), "hundred")[0], table)
+    np.testing.assert_allclose(one.image_ND, other.image_ND, atol=2e-3)
+
+
+def test_nothing_is_embedded_twice(embed_all, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
+    first, figures = embed_all()
+    assert "embedded 10 of 10 pictures" in caplog.text
+    assert [f["reused"] for f in figures] == [0, 0]
+
+    def refuse(config):
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(clip_module, "load_clip", refuse)
+    second, figures = embed_all(name="again")
+    assert "reusing the embeddings of shard-00000" in caplog.text
+    assert [f["reused"] for f in figures] == [1, 1]
+    for one, other in zip(first, second, strict=True):
+        for file in ("embeddings.arrow", "texts.npy", "embeddings.json"):
+            assert (one / file).read_bytes() == (other / file).read_bytes()
+
+
+def test_other_prompts_or_weights_are_embedded_anew(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
+    embed_all()
+    weights = load_file(tiny_clip.folder / "tiny.safetensors")
+    save_file(weights | {"logit_scale": torch.tensor(1.0)}, tmp_path / "other.safetensors")
+    _, figures = embed_all(replace(tiny_clip.config, checkpoint=str(tmp_path / "other.safetensors")))
+    assert [f["reused"] for f in figures] == [0, 0]
+    write_table(table_folder, make_rows(), name="animals", classes=CLASSES, prompts=PROMPTS[:1], shards=2)
+    _, figures = embed_all()
+    assert [f["reused"] for f in figures] == [0, 0]
+
+
+def test_what_is_reused_needs_no_torch(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
+    embed_all()
+    code = (
+        "import sys; from secateur.semantics.embed import ClipConfig, embed_shard;"
+        f"assert embed_shard({str(table_folder)!r}, 'shard-00001-of-00002.arrow', {tiny_clip.config!r},"
+        f"{str(tmp_path / 'third')!r})['reused'];"
+        "assert not {'torch', 'open_clip', 'torchvision', 'sklearn'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
+
+
+def test_the_state_may_be_an_object_store(embed_all, monkeypatch):
+    monkeypatch.setenv(STATE_VARIABLE, "memory://secateur-embed-test")
+    assert [f["reused"] for f in embed_all()[1]] == [0, 0]
+    assert [f["reused"] for f in embed_all(name="again")[1]] == [1, 1]
+    left = fsspec.filesystem("memory").find("/secateur-embed-test")
+    assert len(left) == 6
+    assert not [path for path in left if path.endswith(".tmp")]
+
+
+def test_without_a_durable_place_the_state_is_beside_the_output(embed_all, tmp_path):
+    embed_all()
+    assert len(list((tmp_path / "out" / "state" / "embeddings").iterdir())) == 2
+
+
+def test_a_state_that_cannot_be_written(embed_all, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(InputError, match="SECATEUR_STATE_URI must name a place to write to, got"):
+        embed_all()
+    assert not (tmp_path / "out" / "0").exists()
+
+
+def test_a_shard_of_reference_pictures_alone(tmp_path, tiny_clip):
+    rows = [*make_rows(), *(Row(picture(100 + i), 0, "reference", "x") for i in range(ROWS))]
+    info = write_table(tmp_path / "data", rows, name="animals", classes=CLASSES, shards=2)
+    folders = [tmp_path / "0", tmp_path / "1"]
+    figures = [
+        embed_shard(tmp_path / "data", shard, tiny_clip.config, folder)
+        for shard, folder in zip(info.shards, folders, strict=True)
+    ]
+    assert [f["pictures"] for f in figures] == [20, 0]
+    assert len(open_embeddings(folders, open_table(tmp_path / "data")).image_ND) == 20
+
+
+def test_a_picture_that_does_not_decode(tmp_path, tiny_clip):
+    rows = make_rows()
+    rows[7] = replace(rows[7], image=rows[7].image[:60], source="torn.png")
+    info = write_table(tmp_path / "data", rows, name="animals", classes=CLASSES)
+    with pytest.raises(InputError, match=r"pictures must decode, got 'torn.png', which does not"):
+        embed_shard(tmp_path / "data", info.shards[0], tiny_clip.config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_that_gives_no_numbers(embed_all, tiny_clip, tmp_path):
+    weights = load_file(tiny_clip.folder / "tiny.safetensors")
+    save_file(weights | {"visual.proj": weights["visual.proj"] * np.nan}, tmp_path / "nan.safetensors")
+    with pytest.raises(InputError, match="clip must give finite embeddings, got others from tiny"):
+        embed_all(replace(tiny_clip.config, checkpoint=str(tmp_path / "nan.safetensors")))
+
+
+def test_an_unknown_shard(table_folder, tiny_clip, tmp_path):
+    with pytest.raises(InputError, match="shard must be one of"):
+        embed_shard(table_folder, "shard-9", tiny_clip.config, tmp_path / "out")
+
+
+def test_embeddings_of_another_data_set(embed_all, table_folder):
+    folders, _ = embed_all()
+    mine = open_table(table_folder).info.digest
+    rows = make_rows()
+    write_table(table_folder, [*rows[:-1], replace(rows[-1], label=0)], name="animals", classes=CLASSES)
+    theirs = open_table(table_folder)
+    with pytest.raises(InputError, match=f"of data set {theirs.info.digest[:12]}, got {mine[:12]}"):
+        open_embeddings(folders, theirs)
+
+
+def test_embeddings_that_do_not_cover_the_table_once(embed_all, table_folder, tmp_path):
+    folders, _ = embed_all()
+    train = open_table(table_folder).part("train")
+    with pytest.raises(InputError, match="embeddings must cover every sample once, got none for 6, as "):
+        open_embeddings(folders[:1], train)
+    with pytest.raises(InputError, match=r"embeddings must cover every sample once, got .* twice"):
+        open_embeddings([*folders, folders[0]], train)
+    with pytest.raises(InputError, match=r"embeddings must be a folder with embeddings.json, got '.*nowhere'"):
+        open_embeddings([tmp_path / "nowhere"], train)
+    with pytest.raises(InputError, match="embeddings must be made by one CLIP with the same prompts, got none"):
+        open_embeddings([], train)
+
+
+def test_embeddings_by_two_models(embed_all, tiny_clip, table_folder, tmp_path):
+    weights = load_file(tiny_clip.folder / "tiny.safetensors")
+    save_file(weights | {"logit_scale": torch.tensor(1.0)}, tmp_path / "other.safetensors")
+    mine, _ = embed_all()
+    theirs, _ = embed_all(replace(tiny_clip.config, checkpoint=str(tmp_path / "other.safetensors")), "theirs")
+    with pytest.raises(InputError, match=r"embeddings must be made by one CLIP .*, got tiny .*, tiny "):
+        open_embeddings([mine[0], theirs[1]], open_table(table_folder))
