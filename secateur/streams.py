@@ -16,8 +16,10 @@ Keys: TypeAlias = npt.NDArray[np.uint64]
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 
-def sample_keys(sample_ids: Sequence[str]) -> Keys:
-    """Hash sample ids to 64-bit keys, uint64 (N,)."""
+def sample_keys(sample_ids: Sequence[str] | npt.NDArray[np.integer]) -> Keys:
+    """Hash sample ids, texts or an array of whole numbers, to 64-bit keys, uint64 (N,)."""
+    if isinstance(sample_ids, np.ndarray) and sample_ids.dtype.kind in "iu":
+        return mixed(sample_ids.astype(np.uint64))
     digests = b"".join(hashlib.blake2b(str(i).encode(), digest_size=8).digest() for i in sample_ids)
     return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
@@ -32,18 +34,24 @@ def stream_seed(*stream: str | int) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def uniform(key_N: Keys, *stream: str | int) -> Floats:
-    """One number in [0, 1) for each sample of a stream, float64 (N,).
+def mixed(z_N: Keys) -> Keys:
+    """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which is one to one."""
+    z_N = (z_N ^ (z_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z_N = (z_N ^ (z_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z_N ^ (z_N >> np.uint64(31))
 
-    The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) over the sample's key and the stream's seed.
-    """
-    z = key_N ^ np.uint64(stream_seed(*stream))
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z = z ^ (z >> np.uint64(31))
-    return (z >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+def uniform(key_N: Keys, *stream: str | int) -> Floats:
+    """One number in [0, 1) for each sample of a stream, float64 (N,): a hash of the sample's key and the stream."""
+    bits_N = mixed(key_N ^ np.uint64(stream_seed(*stream))) >> np.uint64(11)
+    return bits_N.astype(np.float64) * 2.0**-53
 
 
 def shuffled(key_N: Keys, *stream: str | int) -> npt.NDArray[np.int64]:
     """Positions 0..N-1 in the random order of a stream; a subset's order is a subsequence of the whole's."""
-    return np.argsort(uniform(key_N, *stream), kind="stable").astype(np.int64)
+    u_N = uniform(key_N, *stream)
+    order = np.argsort(u_N)  # vectorised where the CPU can, and then not stable
+    in_order = u_N[order]
+    if (in_order[1:] == in_order[:-1]).any():
+        order = np.argsort(u_N, kind="stable")
+    return order.astype(np.int64, copy=False)

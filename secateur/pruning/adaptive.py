@@ -6,8 +6,8 @@ import numpy as np
 
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import State, as_array
-from secateur.pruning.method import Method, Progress, Samples, Selection, explain
-from secateur.pruning.selection import Floats, geometric, project, soft_mask
+from secateur.pruning.method import Method, Progress, Samples, Selection, Verdict, explain
+from secateur.pruning.selection import Singles, Values, geometric, project, soft_mask
 
 log = logging.getLogger(__name__)
 
@@ -15,15 +15,17 @@ EPSILON = 1e-5
 DEADLINE = 0.9  # fraction of pruning by which the kept fraction must have arrived, however the model does
 
 
-def pressure(loss_N: Floats, classification_weight: float, selection_weight: float) -> Floats:
-    """Push of each sample out of the mask, standardised over the data set, float64 (N,).
+def pressure(loss_N: Values, classification_weight: float, selection_weight: float) -> Singles:
+    """Push of each sample out of the mask, standardised over the data set, float32 (N,).
 
     g = a * loss - b * log(loss + 1e-5), the gradients of L_classification and L_selection on the soft mask: the first
     pushes hard samples out, the second easy ones.
     """
-    g_N = classification_weight * loss_N - selection_weight * np.log(loss_N + EPSILON)
-    spread = g_N.std()
-    return np.asarray((g_N - g_N.mean()) / spread if spread > 0 else np.zeros_like(g_N))
+    loss_N = loss_N.astype(np.float32, copy=False)
+    g_N = np.float32(classification_weight) * loss_N - np.float32(selection_weight) * np.log(loss_N + EPSILON)
+    spread = g_N.std(dtype=np.float64).astype(np.float32)
+    mean = g_N.mean(dtype=np.float64).astype(np.float32)
+    return np.asarray((g_N - mean) / spread if spread > 0 else np.zeros_like(g_N))
 
 
 class Pace:
@@ -66,30 +68,35 @@ class Adaptive(Method):
     def __init__(self, config: PruneConfig) -> None:
         super().__init__(config)
         self.pace = Pace(config.ramp, config.tolerance)
-        self.logit_N: Floats | None = None
+        self.logit_N: Singles | None = None
 
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Move the mask against the pressure, and project it to the kept fraction of the moment."""
         config, loss_N = self.config, samples.losses.difficulty()
-        before, waits = self.logit_N, self.pace.waits
+        waits, eta = self.pace.waits, np.float32(config.rate)
         push_N = pressure(loss_N, config.classification_weight, config.selection_weight)
-        self.logit_N = (1 - config.rate) * (np.zeros(len(samples)) if before is None else before) - config.rate * push_N
+        self.logit_N = -eta * push_N if self.logit_N is None else (1 - eta) * self.logit_N - eta * push_N
         position = self.pace.step(progress.done, progress.validation_loss)
         if self.pace.waits > waits:
             log.info("pruning waits at epoch %d: validation loss %.3f", progress.epoch, progress.validation_loss)
+        if self.pace.waits >= 3:
+            self.alarm("over-pruning: the validation loss worsened while samples were dropped, and pruning had to wait")
         now = 1 - (1 - config.keep) * position
-        scale = geometric(config.scale_start, config.scale_end, position)
         active_N, _ = project(
             self.logit_N, round(now * len(samples)), samples.label_N, samples.key_N, floor=config.class_floor
         )
-        kept_N, floor_N = project(
-            self.logit_N, self.count(samples), samples.label_N, samples.key_N, floor=config.class_floor
-        )
+        scale = geometric(config.scale_start, config.scale_end, position)
         soft_N, _ = soft_mask(self.logit_N, scale, now * len(samples))
         weight_N = np.where(active_N, soft_N / soft_N[active_N].mean(), 0.0).astype(np.float32)
-        if self.pace.waits >= 3:
-            self.alarm("over-pruning: the validation loss worsened while samples were dropped, and pruning had to wait")
-        return Selection(active_N, kept_N, self.logit_N, explain(kept_N, floor_N, loss_N), weight_N)
+        return Selection(active_N, weight_N)
+
+    def verdict(self, samples: Samples, selection: Selection) -> Verdict:
+        """The mask at the full ratio, however far the walk has come."""
+        assert self.logit_N is not None
+        kept_N, floor_N = project(
+            self.logit_N, self.count(samples), samples.label_N, samples.key_N, floor=self.config.class_floor
+        )
+        return Verdict(kept_N, self.logit_N, explain(kept_N, samples.losses.difficulty(), floor_N))
 
     def state_dict(self) -> State:
         """Mask logits and pace."""
@@ -99,6 +106,6 @@ class Adaptive(Method):
     def load_state_dict(self, state: State) -> None:
         """Go on from a saved state."""
         super().load_state_dict(state)
-        self.logit_N = None if state["logit"] is None else as_array(state["logit"]).astype(np.float64)
+        self.logit_N = None if state["logit"] is None else as_array(state["logit"]).astype(np.float32)
         for name, value in state["pace"].items():
             setattr(self.pace, name, value)

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from secateur.pruning.method import Method, Progress, Reason, Samples, Selection
+from secateur.pruning.method import CODE, Method, Progress, Reason, Samples, Selection, Verdict
+from secateur.pruning.selection import top
 from secateur.streams import uniform
 
 
@@ -14,9 +15,7 @@ class Full(Method):
 
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Keep everything."""
-        everything_N = np.ones(len(samples), dtype=bool)
-        reason_N = np.full(len(samples), Reason.KEPT.value, dtype=object)
-        return Selection(everything_N, everything_N, np.ones(len(samples)), reason_N)
+        return Selection(np.ones(len(samples), dtype=bool))
 
 
 class Random(Method):
@@ -27,8 +26,11 @@ class Random(Method):
 
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Draw evenly, without replacement."""
-        score_N = uniform(samples.key_N, "selection", progress.seed, progress.epoch)
-        kept_N = np.zeros(len(samples), dtype=bool)
-        kept_N[np.argsort(-score_N, kind="stable")[: self.count(samples)]] = True
-        reason_N = np.where(kept_N, Reason.KEPT.value, Reason.UNUSED.value).astype(object)
-        return Selection(kept_N, kept_N, score_N, reason_N)
+        even_N = uniform(samples.key_N, "selection", progress.seed, progress.epoch)
+        return Selection(top(even_N, self.count(samples), samples.key_N))
+
+    def verdict(self, samples: Samples, selection: Selection) -> Verdict:
+        """The last draw."""
+        kept_N = selection.active_N
+        reason_N = np.where(kept_N, CODE[Reason.KEPT], CODE[Reason.UNUSED])
+        return Verdict(kept_N, kept_N.astype(np.float32), reason_N)

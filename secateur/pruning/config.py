@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from secateur.errors import InputError, require_range
+from secateur.errors import InputError, require_choice, require_range
 
 
 @dataclass(frozen=True)
@@ -17,12 +17,17 @@ class PruneConfig:
     scale_start: float = 4.0  # alpha of the soft mask after the warm-up
     scale_end: float = 400.0  # alpha at the end; the mask is then all but hard
     gate: float = 0.5  # multimodal: a sample whose label is right with less than this probability is out; 0 for no gate
-    semantic_weight: float = 1.0  # multimodal: lambda, weight of semantic consistency beside difficulty
+    relabel: bool = False  # multimodal: train what the gate refuses towards CLIP's soft label instead of leaving it out
+    semantics: str = "clip"  # multimodal: "clip", or "neighbours": labels of the nearest embeddings, no class texts
+    difficulty_weight: float = 1.0  # multimodal: weight of the rank of the loss
+    semantic_weight: float = 1.0  # multimodal: lambda, weight of the rank of semantic consistency
+    curve: float = 0.0  # multimodal: how much more is kept early and late than in the middle, in [0, 1); 0 for evenly
     annealing: float = 0.125  # multimodal: last fraction of pruning that draws evenly from what the gate accepts
     classification_weight: float = 1.0  # adaptive: a, weight of the loss itself, which pushes hard samples out
     selection_weight: float = 1.0  # adaptive: b, weight of the negative log-loss, which pushes easy samples out
     ramp: float = 0.5  # adaptive: fraction of pruning in which the kept fraction walks from 1 to `keep`
     tolerance: float = 0.05  # adaptive: fraction by which the validation loss may worsen before the walk waits
+    retrain: bool = False  # afterwards train a new model on the kept samples alone, for as many epochs
 
     def __post_init__(self) -> None:
         require_range("keep", self.keep, 0, 1, open_low=True)
@@ -33,7 +38,10 @@ class PruneConfig:
         if self.scale_end < self.scale_start:
             raise InputError(f"scale_end must be at least scale_start ({self.scale_start:g}), got {self.scale_end:g}")
         require_range("gate", self.gate, 0, 1, open_high=True)
+        require_choice("semantics", self.semantics, ("clip", "neighbours"))
+        require_range("difficulty_weight", self.difficulty_weight, 0)
         require_range("semantic_weight", self.semantic_weight, 0)
+        require_range("curve", self.curve, 0, 1, open_high=True)
         require_range("annealing", self.annealing, 0, 0.5)
         require_range("classification_weight", self.classification_weight, 0)
         require_range("selection_weight", self.selection_weight, 0)

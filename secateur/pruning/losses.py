@@ -9,6 +9,8 @@ from secateur.errors import InputError
 
 State = dict[str, Any]
 
+PENDING = 256  # batches that wait; each has to come from its device, and more of them would take memory
+
 
 def as_array(values: Any) -> npt.NDArray[Any]:
     """A NumPy array of a list, an array or a tensor on any device."""
@@ -26,13 +28,13 @@ class SampleLosses:
     Attributes:
         last_N: Plain cross-entropy of the last visit (no smoothing, mixup or weight), float32 (N,); NaN before.
         mean_N: Moving average, mean <- (mean + last) / 2 at each visit, float32 (N,); NaN before the first.
-        visits_N: Number of visits, int32 (N,).
+        visits_N: Number of visits, uint16 (N,).
     """
 
     def __init__(self, samples: int) -> None:
         self.last_N = np.full(samples, np.nan, dtype=np.float32)
         self.mean_N = np.full(samples, np.nan, dtype=np.float32)
-        self.visits_N = np.zeros(samples, dtype=np.int32)
+        self.visits_N = np.zeros(samples, dtype=np.uint16)
         self._pending: list[tuple[Any, Any]] = []
 
     def record(self, index_B: Any, loss_B: Any) -> None:
@@ -43,6 +45,8 @@ class SampleLosses:
             loss_B: Their losses, float (B,).
         """
         self._pending.append((index_B, loss_B.detach() if hasattr(loss_B, "detach") else loss_B))
+        if len(self._pending) >= PENDING:
+            self.settle()
 
     def settle(self) -> None:
         """Take up what was recorded.
@@ -63,11 +67,13 @@ class SampleLosses:
             self.last_N[index_B] = loss_B
             self.visits_N[index_B] += 1
 
-    def difficulty(self) -> npt.NDArray[np.float64]:
-        """The moving averages with unvisited samples at the largest one, so that they come up soon, float64 (N,)."""
-        mean_N = self.mean_N.astype(np.float64)
+    def difficulty(self) -> npt.NDArray[np.float32]:
+        """The moving averages with unvisited samples at the largest one, so that they come up soon, float32 (N,)."""
         seen_N = self.visits_N > 0
-        return np.where(seen_N, mean_N, mean_N[seen_N].max() if seen_N.any() else 1.0)
+        if seen_N.all():
+            return self.mean_N
+        largest = self.mean_N[seen_N].max() if seen_N.any() else np.float32(1)
+        return np.where(seen_N, self.mean_N, largest)
 
     def state_dict(self) -> State:
         """Everything that is needed to go on."""
@@ -82,6 +88,7 @@ class SampleLosses:
         """
         if len(state["last"]) != len(self.last_N):
             raise InputError(f"saved losses must be of {len(self.last_N)} samples, got {len(state['last'])}")
+        self._pending = []
         self.last_N = as_array(state["last"]).astype(np.float32)
         self.mean_N = as_array(state["mean"]).astype(np.float32)
-        self.visits_N = as_array(state["visits"]).astype(np.int32)
+        self.visits_N = as_array(state["visits"]).astype(np.uint16)

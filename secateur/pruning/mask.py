@@ -136,12 +136,9 @@ def write_trajectory(folder: str | Path, rows: list[dict[str, Any]]) -> None:
 
     Args:
         folder: Where.
-        rows: seed, epoch, phase, and `active`, bool (N,).
+        rows: seed, epoch, phase, count, and `active` as packed bits, uint8.
     """
-    packed = [
-        {**row, "active": np.packbits(row["active"]).tobytes(), "count": int(np.count_nonzero(row["active"]))}
-        for row in rows
-    ]
+    packed = [{**row, "active": row["active"].tobytes()} for row in rows]
     with replacing(Path(folder) / TRAJECTORY_FILE) as temporary:
         pq.write_table(pa.Table.from_pylist(packed, schema=TRAJECTORY_SCHEMA), temporary, compression="none")
 

@@ -1,16 +1,17 @@
 """The interface of a pruning method."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import SampleLosses, State
-from secateur.pruning.selection import Bools, Floats, Ints
+from secateur.pruning.selection import Bools, Ints, Singles, Values
 from secateur.streams import Keys
 
 
@@ -19,19 +20,28 @@ class Reason(StrEnum):
 
     KEPT = "kept"
     FLOOR = "floor"  # kept only because its class would have too few
+    RELABELLED = "relabelled"  # kept, and trained towards the suggested label: the given one is probably wrong
     INCONSISTENT = "inconsistent"  # its label is probably wrong
     REDUNDANT = "redundant"  # easy: its loss is below the median
     HARD = "hard"  # its loss is above the median
     UNUSED = "unused"  # not drawn, where chance alone decides
 
 
+Reasons = npt.NDArray[np.uint8]  # places in REASONS
+REASONS = list(Reason)
+CODE = {reason: np.uint8(place) for place, reason in enumerate(REASONS)}
+
+
 @dataclass(frozen=True)
 class Semantics:
     """What CLIP says of each training sample (see `secateur.semantics.consistency.LabelModel`)."""
 
-    consistency_N: Floats  # q, in (-inf, 0]
-    label_probability_N: Floats  # pi, in [0, 1]
+    consistency_N: Values  # q, in (-inf, 0]
+    label_probability_N: Values  # pi, in [0, 1]
     suggested_N: Ints  # likeliest class
+    posterior_NC: npt.NDArray[np.float16] | None = None  # t, probability of every class given picture and label
+    probability_NC: npt.NDArray[np.float16] | None = None  # p, calibrated probability of every class by the picture alone
+    fits: bool = True  # whether it agrees with the labels more than chance would
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,7 @@ class Samples:
     label_N: Ints
     losses: SampleLosses
     semantics: Semantics | None = None
+    scores: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)  # what a preliminary run found, by name
 
     def __len__(self) -> int:
         return len(self.key_N)
@@ -59,23 +70,34 @@ class Progress:
 
 @dataclass(frozen=True)
 class Selection:
-    """A method's answer.
+    """What to train on in the coming epoch.
 
     Attributes:
-        active_N: Samples to train on in the coming epoch, bool (N,).
-        kept_N: The mask as it would be published now, bool (N,).
-        score_N: The higher, the rather kept, float64 (N,).
-        reason_N: A `Reason` of each sample for `kept_N`, object (N,).
-        weight_N: Weights of the losses with mean 1 over the active samples, float32 (N,); None for all 1.
+        active_N: Samples to visit, bool (N,).
+        weight_N: Weights of their losses, float32 (N,); None for all 1.
+        relabelled_N: Those to train towards the soft label of the semantics instead of the given one, bool (N,).
         phase: "prune" or "anneal", for the log.
     """
 
     active_N: Bools
-    kept_N: Bools
-    score_N: Floats
-    reason_N: npt.NDArray[np.object_]
-    weight_N: npt.NDArray[np.float32] | None = None
+    weight_N: Singles | None = None
+    relabelled_N: Bools | None = None
     phase: str = "prune"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The mask as it would be published now.
+
+    Attributes:
+        kept_N: Samples in the pruned data set, bool (N,).
+        score_N: The higher, the rather kept, float (N,); its scale is the method's own.
+        reason_N: Place in `REASONS`, uint8 (N,).
+    """
+
+    kept_N: Bools
+    score_N: Values
+    reason_N: Reasons
 
 
 class Method(ABC):
@@ -83,7 +105,8 @@ class Method(ABC):
 
     summary: ClassVar[str]  # one line for people
     paper: ClassVar[str]  # where it comes from
-    needs: ClassVar[tuple[str, ...]] = ()  # "semantics", "validation"
+    cost: ClassVar[str] = "none"  # what choosing costs beside training
+    needs: ClassVar[tuple[str, ...]] = ()  # "semantics", "validation", or names of scores of a preliminary run
 
     def __init__(self, config: PruneConfig) -> None:
         self.config = config
@@ -92,6 +115,20 @@ class Method(ABC):
     @abstractmethod
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Choose, given the losses up to now. It is called once before each epoch after the warm-up."""
+
+    def verdict(self, samples: Samples, selection: Selection) -> Verdict:
+        """The mask after the last selection: what that was, unless a method knows better."""
+        kept_N = selection.active_N
+        return Verdict(kept_N, kept_N.astype(np.float32), explain(kept_N, samples.losses.difficulty()))
+
+    def step(self, index_B: npt.NDArray[np.int64], loss_B: Singles) -> Singles | None:
+        """Weights of a batch's losses, float32 (B,), for methods that learn at every step; None for those of the epoch.
+
+        Args:
+            index_B: Positions of the samples.
+            loss_B: Their plain losses.
+        """
+        return None
 
     def count(self, samples: Samples) -> int:
         """Number of samples to keep."""
@@ -111,11 +148,13 @@ class Method(ABC):
         self.alarms = list(state["alarms"])
 
 
-def explain(kept_N: Bools, floor_N: Bools, loss_N: Floats, accepted_N: Bools | None = None) -> npt.NDArray[np.object_]:
-    """Name the reason of each sample, object (N,): the gate's refusals are inconsistent, the rest goes by its loss."""
-    reason_N = np.where(loss_N <= np.median(loss_N), Reason.REDUNDANT.value, Reason.HARD.value).astype(object)
+def explain(kept_N: Bools, loss_N: Values, floor_N: Bools | None = None, accepted_N: Bools | None = None) -> Reasons:
+    """Name the reason of each sample, uint8 (N,): the gate's refusals are inconsistent, the rest goes by its loss."""
+    easy_N = loss_N <= np.median(loss_N)
+    reason_N = np.where(easy_N, CODE[Reason.REDUNDANT], CODE[Reason.HARD])
     if accepted_N is not None:
-        reason_N[~accepted_N] = Reason.INCONSISTENT.value
-    reason_N[kept_N] = Reason.KEPT.value
-    reason_N[floor_N] = Reason.FLOOR.value
+        reason_N[~accepted_N] = CODE[Reason.INCONSISTENT]
+    reason_N[kept_N] = CODE[Reason.KEPT]
+    if floor_N is not None:
+        reason_N[floor_N] = CODE[Reason.FLOOR]
     return reason_N

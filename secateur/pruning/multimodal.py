@@ -3,72 +3,111 @@
 import numpy as np
 
 from secateur.errors import InputError
+from secateur.pruning import alarms
+from secateur.pruning.budget import kept_fraction
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import State, as_array
-from secateur.pruning.method import Method, Progress, Samples, Selection, Semantics, explain
-from secateur.pruning.selection import Bools, Floats, geometric, perturbed, project, rank, soft_mask
+from secateur.pruning.method import CODE, Method, Progress, Reason, Samples, Selection, Semantics, Verdict, explain
+from secateur.pruning.selection import Bools, Singles, geometric, noisy, project, rank
 from secateur.streams import uniform
 
 
-class Multimodal(Method):
-    """Hard samples that CLIP finds consistent with their label are kept; what is probably mislabelled is gated out."""
+def move(logit_N: Singles | None, value_N: Singles, rate: float) -> Singles:
+    """One mirror-descent step: w <- (1 - rate) * w + rate * v, from w = 0 at first.
 
-    summary = "hard samples whose label CLIP finds consistent; probably wrong labels are gated out"
+    With s = sigmoid(alpha * (w - mu)) and mu such that s spends the budget, s is the maximiser of
+    rate * alpha * <s, v> + rate * H(s) - (1 - rate) * KL(s, s before).
+    """
+    eta = np.float32(rate)
+    return eta * value_N if logit_N is None else (1 - eta) * logit_N + eta * value_N
+
+
+class Multimodal(Method):
+    """Hard samples that CLIP finds consistent with their label are kept.
+
+    A sample whose label is probably wrong is left out, or trained towards CLIP's soft label.
+    """
+
+    summary = "hard samples whose label CLIP finds consistent; probably wrong labels are gated out, or mended"
     paper = "after multimodal-guided dynamic pruning, arXiv 2507.12750"
+    cost = "one CLIP embedding of each picture, once for a data set"
     needs = ("semantics",)
 
     def __init__(self, config: PruneConfig) -> None:
         super().__init__(config)
-        self.logit_N: Floats | None = None
-        self.frozen: tuple[Bools, Bools] | None = None  # kept and floor of the last selection update
+        self.logit_N: Singles | None = None
 
     def select(self, samples: Samples, progress: Progress) -> Selection:
-        """Take one mirror-descent step on the mask, then draw the epoch's samples from it."""
-        config, loss_N, count = self.config, samples.losses.difficulty(), self.count(samples)
-        semantics = require_semantics(samples)
-        accepted_N = semantics.label_probability_N >= config.gate
-        if accepted_N.sum() < count:
+        """Take one step on the mask, then draw the epoch's samples from it."""
+        config, semantics = self.config, require_semantics(samples)
+        trusted_N = semantics.label_probability_N >= config.gate
+        if self.logit_N is None:
+            self.look(samples, semantics, trusted_N)
+        accepted_N = None if config.relabel else trusted_N
+        keep = kept_fraction(progress.done, config.keep, config.curve, config.annealing)
+        if progress.done >= 1 - config.annealing and self.logit_N is not None:
+            draw_N, phase = uniform(samples.key_N, "selection", progress.seed, progress.epoch), "anneal"
+        else:
+            self.learn(samples, progress)
+            assert self.logit_N is not None
+            scale = geometric(config.scale_start, config.scale_end, progress.done / (1 - config.annealing))
+            draw_N = noisy(self.logit_N, scale, samples.key_N, "selection", progress.seed, progress.epoch)
+            phase = "prune"
+            if config.keep < 1 and progress.done > 0.5 and alarms.indifferent(self.logit_N, scale, config.keep):
+                self.alarm("scores that do not discriminate: in mid-run the soft mask is still close to chance")
+        count = max(1, round(keep * len(samples)))
+        active_N, _ = project(draw_N, count, samples.label_N, samples.key_N, accepted_N, config.class_floor)
+        return Selection(active_N, relabelled_N=~trusted_N if config.relabel else None, phase=phase)
+
+    def look(self, samples: Samples, semantics: Semantics, trusted_N: Bools) -> None:
+        """Raise the alarms that can be raised at the start."""
+        config, trusted = self.config, float(trusted_N.mean())
+        if not config.relabel and trusted < config.keep:
             self.alarm(
-                f"keep {config.keep:g} is out of reach: the gate accepts {accepted_N.mean():.3f} of the samples; "
+                f"keep {config.keep:g} is out of reach: the gate accepts {trusted:.3f} of the samples; "
                 "lower gate to keep more"
             )
-        if progress.done >= 1 - config.annealing and self.logit_N is not None and self.frozen is not None:
-            even_N = uniform(samples.key_N, "selection", progress.seed, progress.epoch)
-            active_N, _ = project(even_N, count, samples.label_N, samples.key_N, accepted_N, config.class_floor)
-            return self.answer(active_N, samples, loss_N, accepted_N, "anneal")
-        value_N = rank(loss_N, samples.key_N, progress.seed)
-        if config.semantic_weight:
-            value_N = value_N + config.semantic_weight * rank(semantics.consistency_N, samples.key_N, progress.seed)
-        before_N = np.zeros(len(samples)) if self.logit_N is None else self.logit_N
-        self.logit_N = (1 - config.rate) * before_N + config.rate * value_N
-        scale = geometric(config.scale_start, config.scale_end, progress.done / (1 - config.annealing))
-        _, mu = soft_mask(self.logit_N, scale, min(count, accepted_N.sum()), accepted_N)
-        draw_N = perturbed(self.logit_N, scale, mu, samples.key_N, "selection", progress.seed, progress.epoch)
-        active_N, _ = project(draw_N, count, samples.label_N, samples.key_N, accepted_N, config.class_floor)
-        self.frozen = project(self.logit_N, count, samples.label_N, samples.key_N, accepted_N, config.class_floor)
-        return self.answer(active_N, samples, loss_N, accepted_N, "prune")
+            for label in alarms.emptied_classes(samples.label_N, trusted_N):
+                self.alarm(f"the gate accepts no sample of class {label}")
+        if not semantics.fits:
+            self.alarm(
+                "a CLIP that does not fit: it agrees with the labels no more than chance; its ranks are left out"
+            )
 
-    def answer(self, active_N: Bools, samples: Samples, loss_N: Floats, accepted_N: Bools, phase: str) -> Selection:
-        """Put the draw of the epoch and the mask of the last update together."""
-        assert self.frozen is not None
+    def learn(self, samples: Samples, progress: Progress) -> None:
+        """Move the mask logits towards the value of the samples."""
+        config, semantics = self.config, require_semantics(samples)
+        hard_N = np.float32(config.difficulty_weight) * rank(samples.losses.difficulty(), samples.key_N, progress.seed)
+        if config.semantic_weight and semantics.fits:
+            fit_N = np.float32(config.semantic_weight) * rank(semantics.consistency_N, samples.key_N, progress.seed)
+            if alarms.out_of_balance(hard_N[:: alarms.STRIDE], fit_N[:: alarms.STRIDE]):
+                self.alarm("terms out of balance: difficulty or consistency moves the mask twenty times as much")
+            hard_N += fit_N
+        self.logit_N = move(self.logit_N, hard_N, config.rate)
+
+    def verdict(self, samples: Samples, selection: Selection) -> Verdict:
+        """The top of the mask logits; what is gated out ranks below, by the probability that its label is right."""
         assert self.logit_N is not None
-        kept_N, floor_N = self.frozen
-        # What is gated out ranks below all the rest, by the probability that its label is right.
-        score_N = np.where(accepted_N, self.logit_N, require_semantics(samples).label_probability_N - 1)
-        return Selection(active_N, kept_N, score_N, explain(kept_N, floor_N, loss_N, accepted_N), phase=phase)
+        probability_N = require_semantics(samples).label_probability_N
+        trusted_N = probability_N >= self.config.gate
+        accepted_N = None if self.config.relabel else trusted_N
+        kept_N, floor_N = project(
+            self.logit_N, self.count(samples), samples.label_N, samples.key_N, accepted_N, self.config.class_floor
+        )
+        reason_N = explain(kept_N, samples.losses.difficulty(), floor_N, accepted_N)
+        if self.config.relabel:
+            reason_N[kept_N & ~trusted_N] = CODE[Reason.RELABELLED]
+            return Verdict(kept_N, self.logit_N, reason_N)
+        return Verdict(kept_N, np.where(trusted_N, self.logit_N, probability_N - 1), reason_N)
 
     def state_dict(self) -> State:
-        """Mask logits and the mask of the last update."""
-        frozen = None if self.frozen is None else [part.astype(np.uint8) for part in self.frozen]
-        return super().state_dict() | {"logit": self.logit_N, "frozen": frozen}
+        """Mask logits."""
+        return super().state_dict() | {"logit": self.logit_N}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a saved state."""
         super().load_state_dict(state)
-        self.logit_N = None if state["logit"] is None else as_array(state["logit"]).astype(np.float64)
-        if state["frozen"] is not None:
-            kept, floor = (as_array(part).astype(bool) for part in state["frozen"])
-            self.frozen = (kept, floor)
+        self.logit_N = None if state["logit"] is None else as_array(state["logit"]).astype(np.float32)
 
 
 def require_semantics(samples: Samples) -> Semantics:

@@ -1,6 +1,6 @@
 """The pruner: takes the losses of a training loop, and says which samples come next."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +11,8 @@ from secateur.errors import InputError
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import SampleLosses, State, as_array
 from secateur.pruning.mask import Mask
-from secateur.pruning.method import Progress, Reason, Samples, Selection, Semantics
-from secateur.pruning.methods import METHODS, make_method
+from secateur.pruning.method import REASONS, Progress, Samples, Selection, Semantics, Verdict, explain
+from secateur.pruning.methods import make_method
 from secateur.pruning.selection import Bools
 from secateur.streams import sample_keys
 
@@ -26,38 +26,39 @@ class Pruner:
     def __init__(
         self,
         config: PruneConfig,
-        sample_ids: Sequence[str],
+        sample_ids: Sequence[str] | None,
         labels: Sequence[int] | npt.NDArray[Any],
         *,
         seed: int = 0,
         semantics: Semantics | None = None,
+        scores: Mapping[str, npt.NDArray[Any]] | None = None,
     ) -> None:
         """Bind a method to a data set.
 
         Args:
             config: Method and ratio.
-            sample_ids: A name for each sample that stays the same from run to run.
+            sample_ids: A name for each sample that stays the same from run to run; None for its position.
             labels: Given labels, int (N,).
             seed: Of the random draws.
             semantics: What CLIP says, for the methods that need it.
+            scores: What a preliminary run found, by name, for the methods that need it.
 
         Raises:
             InputError: An unknown method, no sample, or a method that lacks what it needs.
         """
-        if len(sample_ids) != len(labels) or not len(labels):
-            raise InputError(
-                f"labels must be one for each of one or more samples, got {len(labels)} for {len(sample_ids)}"
-            )
+        size = len(labels)
+        if not size or (sample_ids is not None and len(sample_ids) != size):
+            given = size if sample_ids is None else len(sample_ids)
+            raise InputError(f"labels must be one for each of one or more samples, got {size} for {given}")
         self.method = make_method(config)
-        if "semantics" in METHODS[config.method].needs and semantics is None:
-            raise InputError(
-                f"method {config.method!r} must have semantics, got none: pass the CLIP embeddings of the data set"
-            )
-        self.config, self.seed, self.sample_ids = config, seed, list(sample_ids)
+        self.config, self.seed = config, seed
+        self.sample_ids = None if sample_ids is None else list(sample_ids)
+        key_N = sample_keys(np.arange(size) if self.sample_ids is None else self.sample_ids)
         label_N = as_array(labels).astype(np.int32)
-        self.samples = Samples(sample_keys(self.sample_ids), label_N, SampleLosses(len(label_N)), semantics)
+        self.samples = Samples(key_N, label_N, SampleLosses(size), semantics, scores or {})
+        check_needs(config.method, self.method.needs, self.samples)
         self.selection: Selection | None = None
-        self.trajectory: list[dict[str, Any]] = []
+        self.trajectory: list[dict[str, Any]] = []  # seed, epoch, phase, count, and `active` as packed bits
 
     @property
     def alarms(self) -> list[str]:
@@ -89,8 +90,17 @@ class Pruner:
         return self.selection
 
     def _enter(self, epoch: int, phase: str, active_N: Bools) -> Bools:
-        self.trajectory.append({"seed": self.seed, "epoch": epoch, "phase": phase, "active": active_N})
+        row = {"epoch": epoch, "phase": phase, "count": np.count_nonzero(active_N), "active": np.packbits(active_N)}
+        self.trajectory.append({"seed": self.seed, **row})
         return active_N
+
+    def verdict(self) -> Verdict:
+        """The mask after the last selection update; everything, before the first."""
+        self.samples.losses.settle()
+        if self.selection is not None:
+            return self.method.verdict(self.samples, self.selection)
+        all_N = np.ones(len(self.samples), dtype=bool)
+        return Verdict(all_N, all_N.astype(np.float32), explain(all_N, self.samples.losses.difficulty()))
 
     def mask(self, dataset: dict[str, str] | None = None) -> Mask:
         """The mask after the last selection update.
@@ -98,70 +108,93 @@ class Pruner:
         Args:
             dataset: Name and digest of the data set, for the metadata.
         """
-        self.samples.losses.settle()
-        size, chosen, says = len(self.samples), self.selection, self.samples.semantics
+        size, verdict, says = len(self.samples), self.verdict(), self.samples.semantics
         unknown_N = np.full(size, np.nan, dtype=np.float32)
-        kept_N = chosen.kept_N if chosen else np.ones(size, dtype=bool)
+        ids = [str(i) for i in range(size)] if self.sample_ids is None else self.sample_ids
         return Mask(
-            sample_id=np.array(self.sample_ids, dtype=object),
-            kept=kept_N,
-            reason=chosen.reason_N if chosen else np.full(size, Reason.KEPT.value, dtype=object),
-            score=(chosen.score_N if chosen else np.ones(size)).astype(np.float32),
+            sample_id=np.array(ids, dtype=object),
+            kept=verdict.kept_N,
+            reason=np.array([reason.value for reason in REASONS], dtype=object)[verdict.reason_N],
+            score=verdict.score_N.astype(np.float32),
             loss=self.samples.losses.mean_N.copy(),
             consistency=says.consistency_N.astype(np.float32) if says else unknown_N,
             label_probability=says.label_probability_N.astype(np.float32) if says else unknown_N,
             suggested_label=says.suggested_N if says else np.full(size, -1, dtype=np.int32),
-            epochs_used=self.samples.losses.visits_N.copy(),
+            epochs_used=self.samples.losses.visits_N.astype(np.int32),
             meta={
                 "dataset": dataset or {},
                 "method": self.config.method,
                 "config": asdict(self.config),
                 "keep_requested": self.config.keep,
-                "keep_achieved": float(kept_N.mean()),
+                "keep_achieved": float(verdict.kept_N.mean()),
                 "seed": self.seed,
             },
         )
 
     def state_dict(self) -> State:
-        """Everything that is needed to go on at the start of an epoch."""
+        """Everything that is needed to go on, also in the midst of an epoch."""
+        chosen = self.selection
         return {
             "losses": self.samples.losses.state_dict(),
             "method": self.method.state_dict(),
-            "selection": None if self.selection is None else _pack(self.selection),
-            "trajectory": [{**row, "active": np.packbits(row["active"])} for row in self.trajectory],
+            "selection": None
+            if chosen is None
+            else {
+                "active": np.packbits(chosen.active_N),
+                "weight": chosen.weight_N,
+                "relabelled": None if chosen.relabelled_N is None else np.packbits(chosen.relabelled_N),
+                "phase": chosen.phase,
+            },
+            "trajectory": [dict(row) for row in self.trajectory],
+            "samples": self._identity(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a saved state.
 
         Raises:
-            InputError: The state is of another number of samples.
+            InputError: The state is of other samples or other labels.
         """
+        if state["samples"] != self._identity():
+            raise InputError(
+                f"state must be of this data set ({self._identity()}: samples and a hash of ids and labels), "
+                f"got one of {state['samples']}"
+            )
         self.samples.losses.load_state_dict(state["losses"])
         self.method.load_state_dict(state["method"])
-        self.selection = None if state["selection"] is None else _unpack(state["selection"])
-        self.trajectory = [
-            {**row, "active": np.unpackbits(as_array(row["active"]), count=len(self.samples)).astype(bool)}
-            for row in state["trajectory"]
-        ]
+        chosen = state["selection"]
+        self.selection = chosen and Selection(
+            self._unpack(chosen["active"]),
+            None if chosen["weight"] is None else as_array(chosen["weight"]).astype(np.float32),
+            None if chosen["relabelled"] is None else self._unpack(chosen["relabelled"]),
+            chosen["phase"],
+        )
+        self.trajectory = [{**row, "active": as_array(row["active"]).astype(np.uint8)} for row in state["trajectory"]]
+
+    def _unpack(self, bits: Any) -> Bools:
+        return np.unpackbits(as_array(bits).astype(np.uint8), count=len(self.samples)).astype(bool)
+
+    def _identity(self) -> str:
+        """Number of samples and a hash of ids and labels."""
+        places = np.arange(len(self.samples), dtype=np.uint64)
+        tied = sample_keys(places) ^ self.samples.key_N
+        summary = np.bitwise_xor.reduce(sample_keys(tied + self.samples.label_N.astype(np.uint64)))
+        return f"{len(self.samples)}-{int(summary):016x}"
 
 
-def _pack(selection: Selection) -> State:
-    """A selection as arrays and texts; the epoch's weights are not needed again."""
-    return {
-        "active": selection.active_N.astype(np.uint8),
-        "kept": selection.kept_N.astype(np.uint8),
-        "score": selection.score_N,
-        "reason": selection.reason_N.tolist(),
-        "phase": selection.phase,
-    }
+def check_needs(name: str, needs: Sequence[str], samples: Samples) -> None:
+    """Check that a method has what it needs to know.
 
-
-def _unpack(state: State) -> Selection:
-    return Selection(
-        active_N=as_array(state["active"]).astype(bool),
-        kept_N=as_array(state["kept"]).astype(bool),
-        score_N=as_array(state["score"]).astype(np.float64),
-        reason_N=np.array(state["reason"], dtype=object),
-        phase=state["phase"],
-    )
+    Raises:
+        InputError: Semantics or a score are missing, or are of another number of samples.
+    """
+    if "semantics" in needs and samples.semantics is None:
+        raise InputError(f"method {name!r} must have semantics, got none: pass the CLIP embeddings of the data set")
+    for score in needs:
+        if score not in ("semantics", "validation") and score not in samples.scores:
+            raise InputError(f"method {name!r} must have the score {score!r} of a preliminary run, got none")
+    sizes = {"semantics": samples.semantics.consistency_N.shape[0]} if samples.semantics else {}
+    sizes |= {score: values.shape[-1] for score, values in samples.scores.items()}
+    for what, size in sizes.items():
+        if size != len(samples):
+            raise InputError(f"{what} must be of the {len(samples)} samples, got {size}")

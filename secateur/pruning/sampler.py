@@ -3,9 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 
@@ -14,6 +12,7 @@ from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import State
 from secateur.pruning.mask import Mask
 from secateur.pruning.method import Semantics
+from secateur.pruning.objective import Objective
 from secateur.pruning.pruner import Pruner
 from secateur.streams import shuffled
 
@@ -57,26 +56,22 @@ class PruningSampler(Sampler[int]):
         """
         config = PruneConfig(method=method, keep=keep, epochs=epochs, **settings)
         require_range("warmup_epochs", warmup_epochs, 1, epochs - 1)
-        ids = [str(i) for i in range(len(labels))] if sample_ids is None else list(sample_ids)
-        self.pruner = Pruner(config, ids, labels, seed=seed, semantics=semantics)
+        self.pruner = Pruner(config, sample_ids, labels, seed=seed, semantics=semantics)
+        self.objective = Objective(self.pruner)
         self.warmup_epochs = warmup_epochs
         self.epoch = 0  # of the next `iter`
         self.validation_loss: float | None = None  # set it after each epoch, for the methods that need it
-        self._weights: Tensor | None = None
 
     def __iter__(self) -> Iterator[int]:
         """Begin an epoch."""
         config, epoch = self.pruner.config, self.epoch
         if epoch >= config.epochs:
             raise InputError(f"epochs must be the number that the loop runs, got {config.epochs} and one more")
-        self._weights = None
         if epoch < self.warmup_epochs:
             active_N = self.pruner.warm_up(epoch)
         else:
             done = (epoch - self.warmup_epochs) / (config.epochs - self.warmup_epochs)
-            chosen = self.pruner.next_epoch(epoch, done, self.validation_loss)
-            active_N = chosen.active_N
-            self._weights = None if chosen.weight_N is None else torch.from_numpy(chosen.weight_N)
+            active_N = self.pruner.next_epoch(epoch, done, self.validation_loss).active_N
         self.epoch += 1
         order = shuffled(self.pruner.samples.key_N, "order", self.pruner.seed, epoch)
         return iter(order[active_N[order]].tolist())
@@ -84,20 +79,20 @@ class PruningSampler(Sampler[int]):
     def __len__(self) -> int:
         """Samples in the epoch that has begun, or in the first; pruning methods change it from epoch to epoch."""
         trajectory = self.pruner.trajectory
-        return int(np.count_nonzero(trajectory[-1]["active"])) if trajectory else len(self.pruner.samples)
+        return int(trajectory[-1]["count"]) if trajectory else len(self.pruner.samples)
 
-    def update(self, index_B: Tensor, loss_B: Tensor) -> Tensor:
+    def update(self, index_B: Tensor, loss_B: Tensor, logits_BC: Tensor | None = None) -> Tensor:
         """Note the plain loss of each sample of a batch, and give the loss to go backward from: their weighted mean.
 
         Args:
             index_B: Positions of the samples, int (B,).
             loss_B: Their losses, float (B,), with gradient.
+            logits_BC: Their logits, float (B, C), for methods that train towards soft labels.
+
+        Raises:
+            InputError: The method relabels and there are no logits.
         """
-        self.pruner.record(index_B, loss_B)
-        if self._weights is None:
-            return loss_B.mean()
-        self._weights = self._weights.to(loss_B.device)
-        return (loss_B * self._weights[index_B.to(loss_B.device)]).mean()
+        return self.objective(index_B, loss_B, logits_BC)
 
     def mask(self) -> Mask:
         """The kept set after the last selection, with the reason for each sample."""

@@ -6,22 +6,44 @@ import numpy.typing as npt
 from secateur.streams import Keys, uniform
 
 Floats = npt.NDArray[np.float64]
+Values = npt.NDArray[np.floating]
+Singles = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int32]
 
 TIES = "ties"
+LEVELS = 2**16
 
 
-def rank(value_N: npt.NDArray[np.floating], key_N: Keys, seed: int = 0) -> Floats:
-    """Rank over the data set, in [0, 1]; ties fall by a seeded hash of the sample.
+def rank(value_N: Values, key_N: Keys, seed: int = 0) -> Singles:
+    """Rank over the data set, float32 (N,) in [0, 1].
+
+    Up to 65,536 samples ranks are exact, and ties fall by a seeded hash of the sample. Beyond that they have 16 bits,
+    by a histogram over the bits of the values: values that differ by less than about 0.1 % share their mean rank.
 
     >>> rank(np.array([3.0, 1.0, 2.0]), np.arange(3, dtype=np.uint64)).tolist()
     [1.0, 0.0, 0.5]
     """
-    order = np.lexsort((uniform(key_N, TIES, seed), value_N))
-    rank_N = np.empty(len(value_N))
-    rank_N[order] = np.arange(len(value_N)) / max(1, len(value_N) - 1)
-    return rank_N
+    samples = len(value_N)
+    if samples <= LEVELS:
+        order = np.lexsort((uniform(key_N, TIES, seed), value_N))
+        rank_N = np.empty(samples, dtype=np.float32)
+        rank_N[order] = np.arange(samples) / max(1, samples - 1)
+        return rank_N
+    level_N = levels(value_N)
+    count_L = np.bincount(level_N, minlength=LEVELS)
+    middle_L = np.cumsum(count_L) - 0.5 * (count_L + 1)
+    return (middle_L / (samples - 1)).astype(np.float32)[level_N]
+
+
+def levels(value_N: Values) -> npt.NDArray[np.uint16]:
+    """Values in order-preserving steps of 16 bits, uint16 (N,): fine for small numbers, coarse for large ones."""
+    bits_N = np.asarray(value_N, dtype=np.float32).view(np.int32)
+    # The bits of floats are in order, those of negative ones backwards.
+    bits_N = np.where(bits_N < 0, bits_N ^ np.int32(0x7FFFFFFF), bits_N)
+    low = int(bits_N.min())
+    shift = max(0, (int(bits_N.max()) - low).bit_length() - 16)
+    return ((bits_N - np.int64(low)).view(np.uint64) >> np.uint64(shift)).astype(np.uint16)
 
 
 def geometric(start: float, end: float, done: float) -> float:
@@ -33,16 +55,16 @@ def geometric(start: float, end: float, done: float) -> float:
     return float(start * (end / start) ** min(1.0, max(0.0, done)))
 
 
-def sigmoid(x_N: Floats) -> Floats:
+def sigmoid(x_N: Values) -> Floats:
     """1 / (1 + exp(-x)), without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * x_N)))
 
 
-def soft_mask(logit_N: Floats, scale: float, total: float, accepted_N: Bools | None = None) -> tuple[Floats, float]:
+def soft_mask(logit_N: Values, scale: float, total: float, accepted_N: Bools | None = None) -> tuple[Floats, float]:
     """Soft mask with an exact budget: s = sigmoid(scale * (logit - mu)), with mu such that the sum of s is `total`.
 
-    It is the maximiser of <s, logit> + H(s) / scale under the budget (L_compression made exact, METHOD of AdaPruner,
-    arXiv 2312.05599); as `scale` grows it becomes top-k.
+    It is the maximiser of <s, logit> + H(s) / scale under the budget (L_compression of AdaPruner, arXiv 2312.05599,
+    made exact); as `scale` grows it becomes top-k.
 
     Args:
         logit_N: Mask logits.
@@ -53,52 +75,76 @@ def soft_mask(logit_N: Floats, scale: float, total: float, accepted_N: Bools | N
     Returns:
         The mask, float64 (N,) in [0, 1], and mu.
     """
-    accepted_N = np.ones(len(logit_N), dtype=bool) if accepted_N is None else accepted_N
-    logit_M = logit_N[accepted_N]
-    mask_N = np.zeros(len(logit_N))
+    logit_M = np.asarray(logit_N if accepted_N is None else logit_N[accepted_N], dtype=np.float64)
     if total >= len(logit_M):
-        mask_N[accepted_N] = 1.0
-        return mask_N, -np.inf
-    margin = (np.log(len(logit_M)) + 40) / scale
-    low, high = float(logit_M.min()) - margin, float(logit_M.max()) + margin
-    # Bisection until the interval is down to the resolution of a double.
-    for _ in range(200):
-        mu = 0.5 * (low + high)
-        if mu in (low, high):
-            break
-        if sigmoid(scale * (logit_M - mu)).sum() > total:
-            low = mu
-        else:
-            high = mu
-    mask_N[accepted_N] = sigmoid(scale * (logit_M - mu))
+        soft_M, mu = np.ones(len(logit_M)), -np.inf
+    else:
+        soft_M, mu = solve(logit_M, scale, total)
+    if accepted_N is None:
+        return soft_M, mu
+    mask_N = np.zeros(len(logit_N))
+    mask_N[accepted_N] = soft_M
     return mask_N, mu
 
 
-def perturbed(logit_N: Floats, scale: float, mu: float, key_N: Keys, *stream: str | int) -> Floats:
-    """Scores scale * (logit - mu) + logistic noise, whose largest entries are a sample without replacement.
+def solve(logit_M: Floats, scale: float, total: float) -> tuple[Floats, float]:
+    """The mask and its mu: Newton's steps inside a bracket, from the start that a sample of the logits gives."""
+    margin = (np.log(len(logit_M)) + 40) / scale
+    low, high = float(logit_M.min()) - margin, float(logit_M.max()) + margin
+    mu = 0.5 * (low + high)
+    if len(logit_M) > LEVELS:
+        part = logit_M[:: len(logit_M) // 4096]
+        mu = solve(part, scale, total / len(logit_M) * len(part))[1]
+    while True:
+        soft_M = sigmoid(scale * (logit_M - mu))
+        over = float(soft_M.sum()) - total
+        if abs(over) <= 1e-9 * total:
+            break
+        low, high = (mu, high) if over > 0 else (low, mu)
+        slope = scale * float((soft_M * (1 - soft_M)).sum())
+        step = mu + over / slope if slope > 0 else low
+        mu_next = step if low < step < high else 0.5 * (low + high)
+        if mu_next in (low, high, mu):  # the interval is down to the resolution of a double
+            break
+        mu = mu_next
+    return soft_M, mu
 
-    The noise is logit(u) with u uniform and seeded by sample and stream (the Gumbel trick for a Bernoulli): at a small
-    scale the draw is nearly even, at a large one it is top-k.
+
+def noisy(logit_N: Values, scale: float, key_N: Keys, *stream: str | int) -> Singles:
+    """Scores scale * logit + logistic noise, whose largest entries are a sample without replacement, float32 (N,).
+
+    The noise is log(u / (1 - u)) with u uniform and seeded by sample and stream (the Gumbel trick for a Bernoulli): at
+    a small scale the draw is nearly even, at a large one it is top-k.
     """
-    u_N = uniform(key_N, *stream)
-    noise_N = np.log(u_N + 2.0**-54) - np.log1p(-u_N)
-    return np.asarray(scale * (logit_N - (mu if np.isfinite(mu) else 0.0)) + noise_N)
+    u_N = uniform(key_N, *stream).astype(np.float32) + np.float32(2.0**-25)
+    u_N /= np.float32(1 + 2.0**-23) - u_N
+    return np.asarray(np.log(u_N, out=u_N) + np.float32(scale) * logit_N.astype(np.float32, copy=False))
 
 
-def class_quota(label_N: Ints, accepted_N: Bools, keep: float, floor: float) -> npt.NDArray[np.int64]:
-    """Samples that each class is left with at least: min(floor * keep * n_c, accepted_c), rounded down, int64 (C,)."""
-    count_C = np.bincount(label_N)
-    accepted_C = np.bincount(label_N[accepted_N], minlength=len(count_C))
-    return np.asarray(np.minimum(np.floor(floor * keep * count_C).astype(np.int64), accepted_C))
+def top(score_N: Values, count: int, key_N: Keys) -> Bools:
+    """The `count` samples with the highest scores, bool (N,); ties fall by the hash of the sample."""
+    if count >= len(score_N):
+        return np.ones(len(score_N), dtype=bool)
+    if count <= 0:
+        return np.zeros(len(score_N), dtype=bool)
+    place = len(score_N) - count
+    threshold = np.partition(score_N, place)[place]
+    top_N = np.asarray(score_N > threshold)
+    missing = count - np.count_nonzero(top_N)
+    tied = np.flatnonzero(score_N == threshold)
+    if missing < len(tied):
+        tied = tied[np.argsort(uniform(key_N[tied], TIES), kind="stable")[:missing]]
+    top_N[tied] = True
+    return top_N
 
 
 def project(
-    score_N: Floats, count: int, label_N: Ints, key_N: Keys, accepted_N: Bools | None = None, floor: float = 0.0
+    score_N: Values, count: int, label_N: Ints, key_N: Keys, accepted_N: Bools | None = None, floor: float = 0.0
 ) -> tuple[Bools, Bools]:
     """Choose exactly `count` samples: gate first, then the floor of every class, then the best of the rest.
 
     Args:
-        score_N: What is best; ties fall by the hash of the sample.
+        score_N: What is best, finite; ties fall by the hash of the sample.
         count: Samples to keep; fewer are kept only if the gate accepts fewer.
         label_N: Given labels.
         key_N: Random-stream keys of the samples.
@@ -108,22 +154,24 @@ def project(
     Returns:
         The kept samples, and those among them that only the floor has kept, bool (N,) each.
     """
-    samples = len(score_N)
-    accepted_N = np.ones(samples, dtype=bool) if accepted_N is None else accepted_N
-    count = min(count, int(accepted_N.sum()))
-    # Best first; what the gate refuses comes last.
-    order = np.lexsort((uniform(key_N, TIES), -score_N, ~accepted_N))
-    plain_N = np.zeros(samples, dtype=bool)
-    plain_N[order[:count]] = True
+    if accepted_N is not None:
+        count = min(count, int(np.count_nonzero(accepted_N)))
+        score_N = np.where(accepted_N, score_N, -np.inf)
+    plain_N = top(score_N, count, key_N)
+    none_N = np.zeros(len(score_N), dtype=bool)
     if floor == 0:
-        return plain_N, np.zeros(samples, dtype=bool)
-    by_class = order[np.argsort(label_N[order], kind="stable")]
-    start_C = np.searchsorted(label_N[by_class], np.arange(label_N.max() + 1))
-    place = np.arange(samples) - start_C[label_N[by_class]]
-    quota_C = class_quota(label_N, accepted_N, count / samples, floor)
-    owed_N = np.zeros(samples, dtype=bool)
-    owed_N[by_class[place < quota_C[label_N[by_class]]]] = True
+        return plain_N, none_N
+    # Every class is left with min(floor * keep * n_c, accepted_c), rounded down.
+    quota_C = np.floor(floor * (count / len(score_N)) * np.bincount(label_N)).astype(np.int64)
+    if (np.bincount(label_N[plain_N], minlength=len(quota_C)) >= quota_C).all():
+        return plain_N, none_N
+    if accepted_N is not None:
+        quota_C = np.minimum(quota_C, np.bincount(label_N[accepted_N], minlength=len(quota_C)))
+    owed_N = none_N.copy()
+    for label in np.flatnonzero(quota_C):
+        members = np.flatnonzero(label_N == label)
+        owed_N[members[top(score_N[members], int(quota_C[label]), key_N[members])]] = True
+    rest = np.flatnonzero(~owed_N)
     kept_N = owed_N.copy()
-    rest = order[~owed_N[order]]
-    kept_N[rest[: count - int(owed_N.sum())]] = True
+    kept_N[rest[top(score_N[rest], count - int(np.count_nonzero(owed_N)), key_N[rest])]] = True
     return kept_N, kept_N & ~plain_N

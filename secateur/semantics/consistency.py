@@ -22,7 +22,9 @@ class LabelModel:
         consistency_N: q = log p[y], of the given label under CLIP alone, in (-inf, 0].
         label_probability_N: pi, probability in [0, 1] that the given label is right.
         suggested_N: The likeliest class, int32.
+        posterior_NC: t, probability of every class given picture and label, float16.
         zero_shot_agreement: Fraction of samples whose given label is CLIP's first choice.
+        fits: Whether that is more than two independent labellings would agree, by five standard deviations.
     """
 
     temperature: float
@@ -30,7 +32,9 @@ class LabelModel:
     consistency_N: Floats
     label_probability_N: Floats
     suggested_N: npt.NDArray[np.int32]
+    posterior_NC: npt.NDArray[np.float16]
     zero_shot_agreement: float
+    fits: bool
 
     @property
     def expected_wrong(self) -> float:
@@ -86,7 +90,9 @@ def fit_label_model(similarity_NC: Floats, label_N: npt.NDArray[np.int32]) -> La
         consistency_N=log_p_NC[rows_N, label_N],
         label_probability_N=posterior_NC[rows_N, label_N],
         suggested_N=posterior_NC.argmax(axis=1).astype(np.int32),
+        posterior_NC=posterior_NC.astype(np.float16),
         zero_shot_agreement=float((log_p_NC.argmax(axis=1) == label_N).mean()),
+        fits=agrees(log_p_NC.argmax(axis=1), label_N),
     )
 
 
@@ -100,3 +106,11 @@ def fit_temperature(similarity_NC: Floats, transition_CC: Floats, label_N: npt.N
 
     found = minimize_scalar(loss, bounds=(0.0, np.log(MAX_TEMPERATURE)), method="bounded", options={"xatol": 1e-3})
     return float(np.exp(found.x))
+
+
+def agrees(choice_N: npt.NDArray[np.integer], label_N: npt.NDArray[np.int32]) -> bool:
+    """Whether two labellings agree more than independent ones would, by five standard deviations."""
+    size, classes = len(label_N), int(max(label_N.max(), choice_N.max())) + 1
+    share_C, chosen_C = (np.bincount(one_N, minlength=classes) / size for one_N in (label_N, choice_N))
+    chance = float(share_C @ chosen_C)
+    return float((choice_N == label_N).mean()) > chance + 5 * np.sqrt(chance * (1 - chance) / size)

@@ -76,7 +76,15 @@ class Sgd:
 class Trainer:
     """A network, its optimiser and its data; it is told which samples to visit and says what each of them lost."""
 
-    def __init__(self, network: nn.Module, table: ImageTable, size: int, config: TrainConfig, seed: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        table: ImageTable,
+        size: int,
+        config: TrainConfig,
+        seed: int,
+        pictures: Pictures | None = None,
+    ) -> None:
         """Get ready.
 
         Args:
@@ -85,12 +93,12 @@ class Trainer:
             size: Pixels of a side.
             config: Optimisation.
             seed: Of order, augmentation and dropout.
+            pictures: Of the table, where they have been read already.
         """
         self.device = pick_device()
-        memory = torch.channels_last if self.device.type == "cuda" else torch.contiguous_format
-        self.network = network.to(self.device, memory_format=memory)  # type: ignore[call-overload]
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.sgd, self.config, self.seed, self.table = Sgd(self.network, config), config, seed, table
-        self.pictures = Pictures(table, size, self.device)
+        self.pictures = pictures or Pictures(table, size, self.device)
         self.label_N = torch.from_numpy(table.label.astype(np.int64)).to(self.device)
         self.bf16 = wants_bf16(config.precision, self.device)
 
@@ -107,8 +115,7 @@ class Trainer:
         batches: list[Positions],
         epoch: int,
         learning_rates: Iterator[float],
-        record: Callable[[Tensor, Tensor], None],
-        weight_N: npt.NDArray[np.float32] | None = None,
+        objective: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> EpochResult:
         """Visit the batches once.
 
@@ -116,11 +123,9 @@ class Trainer:
             batches: Positions of the samples of each step.
             epoch: Since training began; names the augmentation.
             learning_rates: One for each step.
-            record: Takes positions (B,) and plain losses (B,).
-            weight_N: Weights of the losses, mean 1 over the epoch's samples; None for all 1.
+            objective: From positions (B,), plain losses (B,) and logits (B, C) to the number to go backward from.
         """
         self.network.train()
-        weights = None if weight_N is None else torch.from_numpy(weight_N).to(self.device)
         loss_sum = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device, dtype=torch.int64)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -130,9 +135,8 @@ class Trainer:
                 pictures = augment(pictures_B3HW, self.table.key[index_B], self.config.augment, self.seed, epoch)
                 logits_BC = self.forward(pictures)
                 loss_B = functional.cross_entropy(logits_BC, self.label_N[position_B], reduction="none")
-                (loss_B if weights is None else loss_B * weights[position_B]).mean().backward()  # type: ignore[no-untyped-call]
+                objective(position_B, loss_B, logits_BC).backward()  # type: ignore[no-untyped-call]
                 self.sgd.step(next(learning_rates))
-                record(position_B, loss_B.detach())
                 loss_sum += loss_B.detach().sum()
                 right += (logits_BC.detach().argmax(1) == self.label_N[position_B]).sum()
         samples = sum(len(index_B) for index_B in batches)
@@ -141,7 +145,8 @@ class Trainer:
     def forward(self, pictures_B3HW: Tensor) -> Tensor:
         """Logits in float32, whatever the precision inside."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            logits: Tensor = self.network(pictures_B3HW.to(torch.float32) / 255)
+            pictures_B3HW = pictures_B3HW.to(torch.float32, memory_format=torch.channels_last) / 255
+            logits: Tensor = self.network(pictures_B3HW)
         return logits.float()
 
     def state_dict(self) -> dict[str, Any]:

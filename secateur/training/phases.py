@@ -5,8 +5,10 @@ import time
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from secateur.pruning.config import PruneConfig
+from secateur.pruning.objective import Objective
 from secateur.pruning.pruner import Pruner
 from secateur.training.checkpoint import CheckpointStore
 from secateur.training.config import TrainConfig
@@ -79,9 +81,14 @@ class WarmUp:
         ramp = max(1, len(batches) * self.config.warmup_epochs // 2)
         first = number * len(batches)
         rates = [self.config.learning_rate * min(1.0, (first + i + 1) / ramp) for i in range(len(batches))]
-        result = trainer.epoch(batches, number, iter(rates), self.work.losses.record)
+        result = trainer.epoch(batches, number, iter(rates), self.objective)
         self.work.losses.settle()
         return self.work.note("warm-up", 1.0, result, rates[-1], time.monotonic() - started)
+
+    def objective(self, index_B: Tensor, loss_B: Tensor, logits_BC: Tensor) -> Tensor:
+        """The plain mean; the losses are noted."""
+        self.work.losses.record(index_B, loss_B)
+        return loss_B.mean()
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that is needed to go on at the next epoch."""
@@ -104,6 +111,7 @@ class Pruning:
         # The same number of steps for every method at one `keep`: equal budget means equal steps and equal batches.
         self.total_steps = max(1, round(ordinary_steps * config.keep))
         self.steps = 0
+        self.objective = Objective(pruner)
         for epoch in range(warmup_epochs):
             pruner.warm_up(epoch)
 
@@ -118,7 +126,7 @@ class Pruning:
         chosen = self.pruner.next_epoch(number, self.steps / self.total_steps, self.work.validation_loss)
         batches = trainer.batches(chosen.active_N, number)[: self.total_steps - self.steps]
         rates = [trainer.config.learning_rate * (1 - (self.steps + i) / self.total_steps) for i in range(len(batches))]
-        result = trainer.epoch(batches, number, iter(rates), self.pruner.record, chosen.weight_N)
+        result = trainer.epoch(batches, number, iter(rates), self.objective)
         self.steps += result.steps
         kept = float(chosen.active_N.mean())
         return self.work.note(chosen.phase, kept, result, rates[-1], time.monotonic() - started)

@@ -20,7 +20,7 @@ from secateur.pruning.mask import Mask, write_mask, write_trajectory
 from secateur.pruning.method import Semantics
 from secateur.pruning.methods import check_method
 from secateur.pruning.pruner import Pruner
-from secateur.semantics.consistency import fit_label_model
+from secateur.semantics.consistency import LabelModel, fit_label_model
 from secateur.semantics.embed import open_embeddings
 from secateur.training.checkpoint import CheckpointStore, dump, load
 from secateur.training.config import TrainConfig
@@ -165,7 +165,18 @@ def read_semantics(
         100 * model.zero_shot_agreement,
         100 * model.expected_wrong,
     )
-    return Semantics(model.consistency_N, model.label_probability_N, model.suggested_N), figures
+    return as_semantics(model), figures
+
+
+def as_semantics(model: LabelModel) -> Semantics:
+    """What methods are told of a label model."""
+    return Semantics(
+        model.consistency_N.astype(np.float32),
+        model.label_probability_N.astype(np.float32),
+        model.suggested_N,
+        model.posterior_NC,
+        fits=model.fits,
+    )
 
 
 def run_identity(table: ImageTable, config: TrainConfig, size: int) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from torch import nn
+
 from secateur.dataset import ImageTable
 from secateur.dataset.loader import Pictures
 from secateur.pruning.losses import SampleLosses
@@ -13,11 +15,28 @@ from secateur.training.models import make_network
 class Seed:
     """Network, data and history of one seed."""
 
-    def __init__(self, table: ImageTable, config: TrainConfig, size: int, seed: int) -> None:
+    def __init__(
+        self,
+        table: ImageTable,
+        config: TrainConfig,
+        size: int,
+        seed: int,
+        network: nn.Module | None = None,
+        pictures: Pictures | None = None,
+    ) -> None:
+        """Get ready.
+
+        Args:
+            table: Training and validation rows.
+            config: Model and optimisation.
+            size: Pixels of a side.
+            seed: Of initialisation, order, augmentation and dropout.
+            network: Pictures to logits, where it is not the one that the config names.
+            pictures: Of the training rows, where they have been read already.
+        """
         train = table.part("train")
-        self.trainer = Trainer(
-            make_network(config.model, len(table.info.classes), size, seed), train, size, config, seed
-        )
+        network = network or make_network(config.model, len(table.info.classes), size, seed)
+        self.trainer = Trainer(network, train, size, config, seed, pictures)
         held_out = table.part("validation")
         self.validation = Pictures(held_out, size, self.trainer.device) if len(held_out) else None
         self.validation_label_V = held_out.label

@@ -75,9 +75,13 @@ def test_files_that_are_no_masks(tmp_path):
 
 def test_any_epoch_can_be_rebuilt(tmp_path):
     rng = np.random.default_rng(0)
-    rows = [{"seed": s, "epoch": e, "phase": "prune", "active": rng.random(13) < 0.5} for s in (0, 1) for e in range(3)]
+    drawn = rng.random((6, 13)) < 0.5
+    rows = [
+        {"seed": i // 3, "epoch": i % 3, "phase": "prune", "count": active.sum(), "active": np.packbits(active)}
+        for i, active in enumerate(drawn)
+    ]
     write_trajectory(tmp_path, rows)
-    for before, after in zip(rows, read_trajectory(tmp_path, 13), strict=True):
-        assert np.array_equal(before["active"], after["active"])
-        assert after["count"] == before["active"].sum()
+    for active, before, after in zip(drawn, rows, read_trajectory(tmp_path, 13), strict=True):
+        assert np.array_equal(active, after["active"])
+        assert after["count"] == active.sum()
         assert (after["seed"], after["epoch"]) == (before["seed"], before["epoch"])

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.stats import rankdata
 
-from secateur.pruning.selection import perturbed, project, rank, soft_mask
+from secateur.pruning.selection import LEVELS, noisy, project, rank, soft_mask, top
 from secateur.streams import sample_keys
 
 
@@ -26,6 +26,26 @@ def test_ranks_against_scipy(values, seed):
     assert ((found >= low - 1e-9) & (found <= high + 1e-9)).all()
 
 
+def test_ranks_of_many_have_16_bits_and_ties_share_the_mean():
+    rng = np.random.default_rng(0)
+    value_N = np.concatenate([rng.gamma(1.0, 0.5, 2 * LEVELS), -rng.gamma(1.0, 2.0, LEVELS), np.zeros(1000)])
+    found = rank(value_N, keys(4))  # keys are not asked for
+    exact = (rankdata(value_N) - 1) / (len(value_N) - 1)
+    assert abs(found - exact).max() < 1e-3
+    assert np.unique(found[-1000:]).size == 1
+    assert (np.diff(found[np.argsort(value_N, kind="stable")]) >= 0).all()
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=60), st.integers(0, 70))
+def test_the_top_against_sorting(values, count):
+    score_N, key_N = np.array(values, dtype=np.float32), keys(len(values))
+    top_N = top(score_N, count, key_N)
+    assert top_N.sum() == min(count, len(values))
+    assert sorted(score_N[top_N]) == sorted(values)[len(values) - min(count, len(values)) :]
+    order = np.random.default_rng(0).permutation(len(values))
+    assert np.array_equal(top(score_N[order], count, key_N[order]), top_N[order])
+
+
 def test_ties_fall_by_the_sample_and_not_by_its_place():
     key_N = keys(30)
     order = np.random.default_rng(0).permutation(30)
@@ -42,7 +62,7 @@ def test_ties_fall_by_the_sample_and_not_by_its_place():
 )
 def test_the_soft_mask_spends_exactly_its_budget(count, share, scale, seed):
     mask_N, _ = soft_mask(normal(count, seed), scale, share * count)
-    assert mask_N.sum() == pytest.approx(share * count, abs=1e-6)
+    assert mask_N.sum() == pytest.approx(share * count, rel=1e-6)
     assert mask_N.min() >= 0
     assert mask_N.max() <= 1
 
@@ -104,19 +124,18 @@ def test_draws_become_even_or_top_k():
     logit_N = np.linspace(0, 1, 1000)
     drawn = np.zeros(1000)
     for epoch in range(200):
-        noisy = perturbed(logit_N, 1e-6, 0.5, keys(1000), "selection", 0, epoch)
-        drawn[np.argsort(-noisy)[:300]] += 1
+        drawn += top(noisy(logit_N, 1e-6, keys(1000), "selection", 0, epoch), 300, keys(1000))
     assert abs(drawn[:500].mean() - 60) < 2  # 200 draws of 30 %
     assert abs(drawn[500:].mean() - 60) < 2
-    noisy = perturbed(logit_N, 1e6, 0.5, keys(1000), "selection", 0, 0)
-    assert set(np.argsort(-noisy)[:300]) == set(range(700, 1000))
+    hard = top(noisy(logit_N, 1e6, keys(1000), "selection", 0, 0), 300, keys(1000))
+    assert set(np.flatnonzero(hard)) == set(range(700, 1000))
 
 
 def test_draws_follow_the_soft_mask():
     """A sample is above zero with exactly its probability in the soft mask."""
     logit_N, scale = np.repeat([0.0, 0.5, 1.0], 2000), 4.0
     mask_N, mu = soft_mask(logit_N, scale, 2400)
-    above = perturbed(logit_N, scale, mu, keys(6000), "selection", 1, 1) > 0
+    above = noisy(logit_N, scale, keys(6000), "selection", 1, 1) > scale * mu
     for value in (0.0, 0.5, 1.0):
         group = logit_N == value
         assert above[group].mean() == pytest.approx(mask_N[group].mean(), abs=0.04)

@@ -25,6 +25,18 @@ def rates():
         yield 0.05
 
 
+def plain(index, loss, logits):
+    return loss.mean()
+
+
+def noting(seen):
+    def objective(index, loss, logits):
+        seen.update(zip(index.tolist(), loss.tolist(), strict=True))
+        return loss.mean()
+
+    return objective
+
+
 def test_sgd_is_pytorchs_optimiser():
     config = TrainConfig(learning_rate=0.1, momentum=0.9, weight_decay=1e-2)
     ours, theirs = (make_network("convnet", 10, 8, 0) for _ in range(2))
@@ -48,7 +60,7 @@ def test_recorded_losses_are_plain_cross_entropy_by_sample(train):
     active[:64] = True
     batches = trainer.batches(active, 0)
     network = make_network("convnet", 10, 8, 0).train()
-    trainer.epoch(batches[:1], 0, rates(), lambda i, loss: seen.update(zip(i.tolist(), loss.tolist(), strict=True)))
+    trainer.epoch(batches[:1], 0, rates(), noting(seen))
     pictures = torch.stack([trainer.pictures.decoded[int(i)] for i in batches[0]]).float() / 255
     labels = torch.tensor([int(train.label[i]) for i in batches[0]])
     expected = nn.functional.cross_entropy(network(pictures), labels, reduction="none")
@@ -66,8 +78,8 @@ def test_weights_scale_the_gradient(train):
     batch = np.arange(32)
     weight_N = np.zeros(len(train), dtype=np.float32)
     weight_N[:16] = 2
-    one.epoch([batch], 0, rates(), lambda i, loss: None, weight_N)
-    other.epoch([batch[:16]], 0, rates(), lambda i, loss: None)
+    one.epoch([batch], 0, rates(), lambda i, loss, _: (loss * torch.from_numpy(weight_N)[i]).mean())
+    other.epoch([batch[:16]], 0, rates(), plain)
     for a, b in zip(one.network.parameters(), other.network.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-6)
 
@@ -87,7 +99,7 @@ def test_a_pruned_epoch_is_a_subsequence_of_the_full_one(train):
 def test_seeds_rule_everything_and_nothing_global_is_touched(train):
     def trained(seed):
         trainer = make_trainer(train, seed)
-        trainer.epoch(trainer.batches(np.ones(len(train), dtype=bool), 0), 0, rates(), lambda i, loss: None)
+        trainer.epoch(trainer.batches(np.ones(len(train), dtype=bool), 0), 0, rates(), plain)
         return torch.cat([p.flatten() for p in trainer.network.parameters()])
 
     before = torch.get_rng_state()
@@ -130,8 +142,5 @@ def test_a_model_that_is_not_there():
 def test_on_a_gpu_the_loop_learns_in_bfloat16(train):
     trainer = make_trainer(train)
     assert trainer.bf16
-    results = [
-        trainer.epoch(trainer.batches(np.ones(len(train), dtype=bool), e), e, rates(), lambda i, loss: None)
-        for e in range(5)
-    ]
+    results = [trainer.epoch(trainer.batches(np.ones(len(train), dtype=bool), e), e, rates(), plain) for e in range(5)]
     assert results[-1].loss < results[0].loss
