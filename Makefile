@@ -11,7 +11,7 @@ CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint ui compile data lock clean help
+.PHONY: run test lint bench ui compile data lock clean help
 
 run: $(READY) ## Prune the digits while training on them; more with ARGS="--keep 0.5", see .venv/bin/secateur run --help
 	@$(BIN)/secateur data
@@ -25,6 +25,9 @@ lint: $(READY) ## Check style, types and the direction of imports
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+bench: $(READY) ## Compare methods on the digits; with ARGS="--recipe cpu --data DIR" on CIFAR-10 (see benchmarks/README.md)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.grid $(ARGS)
 
 ui: $(READY) ## Open MLflow on the results, at http://127.0.0.1:5000
 	@test -f .secateur/mlflow.db || { echo "error: there are no results yet; begin with: make run" >&2; exit 2; }

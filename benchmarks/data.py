@@ -20,7 +20,6 @@ from secateur.streams import sample_keys, shuffled, uniform
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PROMPTS = ("a photo of a {}.", "a blurry photo of a {}.", "a low resolution photo of the {}.", "{}")
 LABEL_SETS = ("clean", "aggre", "random1", "symmetric30")
-TRAIN = 50_000  # pictures before the test split starts
 VALIDATION = 0.05
 SYMMETRIC = 0.3
 
@@ -59,8 +58,13 @@ def read_cifar10(folder: str | Path) -> tuple[npt.NDArray[np.uint8], Labels]:
     return np.concatenate([h.data for h in halves]), np.concatenate([np.array(h.targets) for h in halves])
 
 
+def training_pictures(pictures: int) -> int:
+    """How many of the pictures come before the test split, which is the last sixth."""
+    return pictures * 5 // 6
+
+
 def given_labels(name: str, folder: str | Path, clean_N: Labels, key_N: npt.NDArray[np.uint64]) -> Labels:
-    """The training labels of a label set, int64 (50000,)."""
+    """The training labels of a label set, int64 (N,)."""
     if name == "clean":
         return clean_N
     if name == "symmetric30":
@@ -97,12 +101,13 @@ def cifar10(name: str, folder: str | Path, cache: str | Path, toy: int = 0) -> D
     if not (where / INFO_FILE).is_file():
         pixels, clean_N = read_cifar10(folder)
         images = [encode(pixels_HW3) for pixels_HW3 in pixels]
-        key_N = sample_keys(image_ids(images))[:TRAIN]
-        split_N = np.array(["train"] * TRAIN + ["test"] * (len(images) - TRAIN), dtype=object)
-        split_N[shuffled(key_N, "benchmark validation")[: round(VALIDATION * TRAIN)]] = "validation"
+        train = training_pictures(len(images))
+        key_N = sample_keys(image_ids(images))[:train]
+        split_N = np.array(["train"] * train + ["test"] * (len(images) - train), dtype=object)
+        split_N[shuffled(key_N, "benchmark validation")[: round(VALIDATION * train)]] = "validation"
         label_N = clean_N.copy()
-        label_N[:TRAIN] = given_labels(name, folder, clean_N[:TRAIN], key_N)
-        wanted = [*range(toy or TRAIN), *range(TRAIN, TRAIN + toy // 5 if toy else len(images))]
+        label_N[:train] = given_labels(name, folder, clean_N[:train], key_N)
+        wanted = [*range(toy or train), *range(train, train + toy // 5 if toy else len(images))]
         rows = [Row(images[i], int(label_N[i]), str(split_N[i]), f"{i:05d}") for i in wanted]
         write_table(where, rows, name=where.name, classes=CLASSES, prompts=PROMPTS)
         np.save(where / "wrong.npy", (label_N != clean_N)[wanted])

@@ -23,7 +23,7 @@ STYLE = (
 
 def save(path: Path, markup: str) -> None:
     """Write a drawing with colours and a name space of its own."""
-    head, rest = markup.split(">", 1)
+    head, rest = str(markup).split(">", 1)
     head = head.replace("<svg", '<svg xmlns="http://www.w3.org/2000/svg"')
     path.write_text(f"{head}><style>{STYLE}</style>{rest}\n")
 

@@ -14,10 +14,12 @@ import os
 import platform
 import shlex
 import sys
-import tempfile
 import time
 import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -30,7 +32,8 @@ from benchmarks.semantics import clip_embeddings
 from secateur.files import read_json, write_json
 
 RECORDS = Path(__file__).parent / "records"
-QUICK = ("infobatch", "multimodal")
+SCRATCH = Path(".secateur") / "benchmarks"
+QUICK = ("infobatch", "gate-random", "adaptive", "multimodal")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -58,8 +61,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--epochs", type=int, default=0, help="of ordinary training; 0 takes the recipe's")
     add("--toy", type=int, default=0, help="so many training pictures only")
     add("--workers", type=int, default=0, help="runs side by side; 0 takes one for each core, or one with a GPU")
-    add("--cache", default=str(Path(tempfile.gettempdir()) / "secateur-benchmarks"), help="tables and warm-ups")
-    add("--out", help="folder of the record")
+    add("--cache", default=str(SCRATCH / "cache"), help="tables, warm-ups, embeddings")
+    add("--out", help="folder of the record; one in .secateur/benchmarks without it")
     add("--report-only", action="store_true", help="write the report from the runs that are there")
     args = parser.parse_args(arguments)
     if args.recipe != "digits" and not args.data:
@@ -70,7 +73,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     digits = args.recipe == "digits"
     args.labels = args.labels or (["digits"] if digits else ["clean"])
     args.semantics = args.semantics or (["clip"] if digits else ["similarity"])
-    args.out = Path(args.out or RECORDS / f"{args.recipe}-quick")
+    args.out = Path(args.out or SCRATCH / args.recipe)
     args.workers = args.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     return args
 
@@ -120,30 +123,56 @@ def hardware(threads: int, workers: int) -> dict[str, object]:
     return {"cpu": name, "cores": os.cpu_count(), "gpu": gpu, "workers": workers, "threads_per_worker": threads}
 
 
-def write_config(args: argparse.Namespace, setting: Setting, threads: int) -> None:
-    """Write down what a rerun needs; the grids of a record add up."""
+def write_config(args: argparse.Namespace, setting: Setting) -> None:
+    """Write down what a rerun needs; several commands may add to one record."""
     file = args.out / "config.json"
-    before = read_json(file)["commands"] if file.is_file() else []
+    before = read_json(file) if file.is_file() else {"commands": [], "arms": {}, "data": {}, "references": []}
     words = sys.argv[1:]
     for flag, word in (("--data", "DIR"), ("--cache", "CACHE"), ("--out", f"benchmarks/records/{args.out.name}")):
         words = [word if i and words[i - 1] == flag else w for i, w in enumerate(words)]
-    command = "python -m benchmarks.grid " + shlex.join(words)
     recipe = setting.chosen
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "open_clip_torch")
-    write_json(
-        file,
-        {
-            "commands": [*before, command] if command not in before else before,
-            "recipe": {"name": recipe.name, "epochs": recipe.epochs, "train": vars(recipe.train)},
-            "arms": {arm: vars(ARMS[arm]) for arm in sorted({*ALWAYS, *args.arms})},
-            "references": args.references,
-            "toy": args.toy,
-            "data": {labels: describe(load_data(setting, labels)) for labels in args.labels},
-            "versions": {"secateur": secateur.__version__, "python": platform.python_version()}
-            | {package: importlib.metadata.version(package) for package in packages},
-            "hardware": hardware(threads, args.workers),
-        },
-    )
+    config = {
+        "commands": list(dict.fromkeys([*before["commands"], "python -m benchmarks.grid " + shlex.join(words)])),
+        "recipe": {"name": recipe.name, "epochs": recipe.epochs, "train": vars(recipe.train)},
+        "arms": before["arms"] | {arm: vars(ARMS[arm]) for arm in sorted({*ALWAYS, *args.arms})},
+        "references": list(dict.fromkeys([*before["references"], *args.references])),
+        "toy": args.toy,
+        "data": before["data"] | {labels: describe(load_data(setting, labels)) for labels in args.labels},
+        "versions": {"secateur": secateur.__version__, "python": platform.python_version()}
+        | {package: importlib.metadata.version(package) for package in packages},
+        "hardware": hardware(threads_of(args.workers), args.workers),
+    }
+    write_json(file, config)
+
+
+def do_missing(args: argparse.Namespace, setting: Setting, missing: list[Job]) -> int:
+    """Do the runs that are missing, warm-ups first; the number of those that failed."""
+    warm = {(j.labels, j.seed, repr(j.train_config(setting.chosen))): j for j in missing}
+    started, failed = time.monotonic(), 0
+    with side_by_side(args.workers) as each:
+        for line in each(warm_up_job, [(setting, j) for j in warm.values()]):
+            print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True)
+        results = each(run_job, [(setting, j, args.out) for j in missing])
+        for done, (well, line) in enumerate(results, start=1):
+            print(f"{time.monotonic() - started:6.0f} s  {done}/{len(missing)}  {line}", flush=True)
+            failed += not well
+    return failed
+
+
+@contextmanager
+def side_by_side(workers: int) -> Iterator[Callable[..., Iterable[Any]]]:
+    """A `map` over worker processes, which gives results as they come; in this process where one is enough."""
+    if workers == 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(workers, set_up, (threads_of(workers),)) as pool:
+        yield pool.imap_unordered
+
+
+def threads_of(workers: int) -> int:
+    """Threads of each worker."""
+    return max(1, (os.cpu_count() or 1) // workers)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -152,23 +181,13 @@ def main(arguments: list[str] | None = None) -> None:
     setting = Setting(args.recipe, args.data, args.cache, args.epochs, args.toy)
     (args.out / "runs").mkdir(parents=True, exist_ok=True)
     Path(args.cache).mkdir(parents=True, exist_ok=True)
-    jobs = list_jobs(args)
-    missing = [job for job in jobs if not (args.out / "runs" / job.name).is_file()]
-    threads = max(1, (os.cpu_count() or 1) // args.workers)
+    missing = [job for job in list_jobs(args) if not (args.out / "runs" / job.name).is_file()]
     failed = 0
     if not args.report_only:
-        write_config(args, setting, threads)
-        for labels in args.labels if "clip" in args.semantics else ():
+        write_config(args, setting)
+        for labels in {j.labels for j in missing if j.semantics == "clip" and uses_semantics(j.arm)}:
             clip_embeddings(load_data(setting, labels), args.data, args.cache)  # here, so that no two workers make them
-        started = time.monotonic()
-        with multiprocessing.get_context("spawn").Pool(args.workers, set_up, (threads,)) as pool:
-            warm = {(j.labels, j.seed, repr(j.train_config(setting.chosen))): j for j in missing}
-            for line in pool.imap_unordered(warm_up_job, [(setting, j) for j in warm.values()]):
-                print(f"{time.monotonic() - started:6.0f} s  {line}", flush=True)
-            results = pool.imap_unordered(run_job, [(setting, j, args.out) for j in missing])
-            for done, (well, line) in enumerate(results, start=1):
-                print(f"{time.monotonic() - started:6.0f} s  {done}/{len(missing)}  {line}", flush=True)
-                failed += not well
+        failed = do_missing(args, setting, missing)
     write_report(args.out, read_runs(args.out))
     print(f"record: {args.out / 'README.md'}")
     if failed:

@@ -120,7 +120,7 @@ def whiten(conv: nn.Conv2d, pictures_B3HW: Tensor) -> None:
     conv.bias.zero_()
 
 
-def make_network(recipe: Recipe, classes: int, seed: int, pictures: Pictures, proxy: bool = False) -> nn.Module:
+def make_network(recipe: Recipe, classes: int, pictures: Pictures, seed: int, proxy: bool = False) -> nn.Module:
     """A network with random weights that depend on the seed alone, and a stem that depends on the pictures."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream_seed("initialisation", seed))

@@ -40,7 +40,7 @@ def arm_name(run: Run) -> str:
 
 def by_seed(runs: Iterable[Run], labels: str, arm: str, keep: float) -> dict[int, Run]:
     """The runs of an arm, by seed."""
-    return {r["seed"]: r for r in runs if (r["labels"], r["keep"]) == (labels, keep) and arm in (arm_name(r), r["arm"])}
+    return {r["seed"]: r for r in runs if (r["labels"], r["keep"], arm_name(r)) == (labels, keep, arm)}
 
 
 def compare(arm: dict[int, Run], reference: dict[int, Run], margin: float = 0.0) -> Comparison:
@@ -112,39 +112,49 @@ def cost(runs: Iterable[Run], key: str) -> float:
     return float(np.mean([r[key] + r["preliminary"].get(key, 0) for r in runs]))
 
 
+TO_THE_END = "full data to the end"
+
+
 def main_table(runs: Sequence[Run], labels: str, keep: float) -> list[str]:
     """Arms at one ratio, best first."""
     arms = sorted({arm_name(r) for r in runs if (r["labels"], r["keep"]) == (labels, keep)})
     groups = {arm: by_seed(runs, labels, arm, keep) for arm in arms}
-    groups["full data to the end"] = by_seed(runs, labels, "full", 1.0)
+    groups[TO_THE_END] = by_seed(runs, labels, "full", 1.0)
     groups = {arm: group for arm, group in groups.items() if group}
     margin = MARGINS.get(keep, 0.0) if labels == "clean" else 0.0
+    references = {TO_THE_END: margin, "full": 0.0, "random": 0.0}
     curve = full_curve(runs, labels)
-    references = [groups.get("full data to the end", {}), groups.get("full", {}), groups.get("random", {})]
-    rows = []
+    titles, rows = [], []
     for arm, group in sorted(groups.items(), key=lambda g: -np.mean([r["test_accuracy"] for r in g[1].values()])):
-        accuracy = [r["test_accuracy"] for r in group.values()]
-        compared = [
-            "" if group is reference else number(compare(group, reference, margin if i == 0 else 0.0))
-            for i, reference in enumerate(references)
-        ]
-        some = list(group.values())
-        seconds = cost(some, "train_seconds")
-        rows.append(
-            f"| {arm} | {len(group)} | {mean_sd(accuracy)} | {equals_full_at(float(np.mean(accuracy)), curve)} "
-            f"| {' | '.join(compared)} | {100 * np.mean([r['keep_achieved'] for r in some]):.1f} "
-            f"| {cost(some, 'backward_samples') / 1e3:,.0f} | {cost(some, 'forward_samples') / 1e3:,.0f} "
-            f"| {np.mean([r['petaflops'] for r in some]):.2f} | {seconds:.0f} | {100 * np.mean([r['choosing_seconds'] for r in some]) / seconds:.2f} "
-            f"| {100 * np.mean([r['wrong_curve'][-1] for r in some]):.1f} |"
-        )
-    head = [
-        "| arm | seeds | test accuracy, % | equals full data at, % of its budget "
-        f"| Δ full to the end (p, margin {margin:g}) | Δ full, equal budget (p) | Δ random (p) "
-        "| mask keeps, % | samples backward, thousands | forward, thousands | PFLOP | seconds | choosing, % of them "
-        "| wrong labels in the last epoch's set, % |",
-        "|---|" + "---:|" * 13,
-    ]
-    return [*head, *rows]
+        cells = {"arm": arm} | measured(list(group.values()), curve)
+        for reference, allowed in references.items():
+            same = arm == reference or reference not in groups
+            found = "" if same else number(compare(group, groups[reference], allowed))
+            cells[f"\N{GREEK CAPITAL LETTER DELTA} {reference} (p{f', margin {allowed:g}' if allowed else ''})"] = found
+        titles = list(cells)
+        rows.append("| " + " | ".join(cells.values()) + " |")
+    return ["| " + " | ".join(titles) + " |", "|---|" + "---:|" * (len(titles) - 1), *rows]
+
+
+def measured(runs: list[Run], curve: Sequence[tuple[float, float]]) -> dict[str, str]:
+    """An arm's figures at one ratio."""
+
+    def mean(key: str) -> float:
+        return float(np.mean([r[key] for r in runs]))
+
+    seconds = cost(runs, "seconds")
+    return {
+        "seeds": str(len(runs)),
+        "test accuracy, %": mean_sd([r["test_accuracy"] for r in runs]),
+        "equals full data at, % of its samples": equals_full_at(mean("test_accuracy"), curve),
+        "mask keeps, %": f"{100 * mean('keep_achieved'):.1f}",
+        "wrong labels in the last set, %": f"{100 * np.mean([r['wrong_curve'][-1] for r in runs]):.1f}",
+        "samples backward, thousands": f"{cost(runs, 'backward_samples') / 1e3:,.0f}",
+        "forward, thousands": f"{cost(runs, 'forward_samples') / 1e3:,.0f}",
+        "TFLOP": f"{mean('teraflops'):.2f}",
+        "seconds": f"{seconds:.0f}",
+        "choosing, % of them": f"{100 * mean('choosing_seconds') / seconds:.2f}",
+    }
 
 
 def reference_table(runs: Sequence[Run], labels: str, keep: float, reference: str) -> list[str]:
@@ -182,10 +192,10 @@ NOTES = """\
 Every arm is given the same number of steps at the same batch size and ends at a learning rate of zero; the accuracy is
 that of the last epoch, on the test split, with clean labels. Nothing was chosen on it. "Full data to the end" trains
 for all epochs of the recipe, "full" stops at the budget of the others. Differences are paired by seed; p is of the
-one-sided paired t-test. Samples and seconds count preliminary runs (EL2N, forgetting, proxy); seconds are of training
-and choosing, {workers} run(s) side by side with {threads} thread(s) each. `similarity` and what is degraded from it
-stand in for a web-scale CLIP and were made by networks that saw clean labels of the other half. AUROC is of low q, or
-low pi, as a sign of a wrong label."""
+one-sided paired t-test. Samples, TFLOP and seconds count preliminary runs (EL2N, forgetting, proxy); seconds are of
+training and choosing, {workers} run(s) side by side with {threads} thread(s) each. `similarity` and what is degraded
+from it stand in for a web-scale CLIP and were made by networks that saw clean labels of the other half. AUROC is of
+low q, or low pi, as a sign of a wrong label."""
 
 
 def write_report(folder: Path, runs: Sequence[Run]) -> None:

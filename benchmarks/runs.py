@@ -27,7 +27,7 @@ from secateur.pruning.pruner import Pruner
 from secateur.training.checkpoint import dump, load
 from secateur.training.config import TrainConfig
 from secateur.training.loop import pick_device, predict_pictures, wants_bf16
-from secateur.training.phases import Pruning, WarmUp
+from secateur.training.phases import Pruning, Retraining, WarmUp
 from secateur.training.seed import Seed
 
 TESTED = (0.25, 0.5, 0.75)  # fractions of pruning after which the test accuracy is noted; nothing depends on it
@@ -105,11 +105,11 @@ def load_semantics(setting: Setting, labels: str, name: str) -> tuple[Semantics,
     return says, figures
 
 
-def make_work(setting: Setting, labels: str, seed: int, config: TrainConfig, proxy: bool = False) -> Seed:
+def make_work(setting: Setting, labels: str, seed: int, config: TrainConfig) -> Seed:
     """Network and data of a seed; pictures are shared by all runs of a process."""
     table, recipe = load_data(setting, labels).table, setting.chosen
     pictures = load_pictures(setting, labels, "train")
-    network = make_network(recipe, len(table.info.classes), seed, pictures, proxy)
+    network = make_network(recipe, len(table.info.classes), pictures, seed)
     return Seed(table, config, recipe.size, seed, network, pictures)
 
 
@@ -174,6 +174,11 @@ def run(setting: Setting, job: Job) -> dict[str, Any]:
         phase.epoch()
         if len(tested) < len(TESTED) and phase.steps >= TESTED[len(tested)] * phase.total_steps:
             tested.append((work.history[-1]["samples"], test_accuracy(setting, job.labels, work)))
+    if config.retrain:
+        history, work = work.history, make_work(setting, job.labels, job.seed, train_config)
+        again = Retraining(work, pruner, config, history)
+        while not again.done:
+            again.epoch()
     accuracy = test_accuracy(setting, job.labels, work)
     last = work.history[-1]
     return asdict(job) | {
@@ -187,8 +192,8 @@ def run(setting: Setting, job: Job) -> dict[str, Any]:
         "forward_samples": last["forward_samples"],
         "full_samples": recipe.epochs * len(train),
         "preliminary": extra.cost,
-        "petaflops": petaflops(recipe, len(data.table.info.classes), last, extra.cost, "proxy" in extra.scores),
-        "train_seconds": last["seconds"],
+        "teraflops": teraflops(recipe, len(data.table.info.classes), last, extra.cost, "proxy" in extra.scores),
+        "seconds": last["seconds"],
         "choosing_seconds": sum(choosing),
         "choosing_milliseconds_median": 1000 * float(np.median(choosing)),
         "wall_seconds": time.perf_counter() - started,
@@ -200,13 +205,13 @@ def run(setting: Setting, job: Job) -> dict[str, Any]:
     }
 
 
-def petaflops(recipe: Recipe, classes: int, last: dict[str, Any], extra: dict[str, float], proxy: bool) -> float:
+def teraflops(recipe: Recipe, classes: int, last: dict[str, Any], extra: dict[str, float], proxy: bool) -> float:
     """All arithmetic of the networks: a way forward for each picture seen, two more for each one learned from."""
     ways = last["forward_samples"] + 2 * last["samples"]
     flops = ways * forward_flops(recipe, classes)
     if extra:
         flops += (extra["forward_samples"] + 2 * extra["backward_samples"]) * forward_flops(recipe, classes, proxy)
-    return flops / 1e15
+    return flops / 1e12
 
 
 def wrong_share(active_N: Any, data: Data) -> float:

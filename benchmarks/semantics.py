@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.data import SYMMETRIC, TRAIN, Data, read_cifar10, symmetric_noise
+from benchmarks.data import SYMMETRIC, Data, read_cifar10, symmetric_noise
 from secateur.evaluation.scores import auroc
 from secateur.pruning.method import Semantics
 from secateur.semantics.config import ClipConfig
@@ -54,10 +54,10 @@ def degraded(logit_NC: Floats, level: float) -> Floats:
 @cache
 def noise_level(folder: str, target: float) -> float:
     """Standard deviation at which -q finds synthetic symmetric noise with the target AUROC, by bisection."""
-    clean_N = read_cifar10(folder)[1][:TRAIN]
+    logit_NC = similarity_logits(folder)
+    clean_N, every = read_cifar10(folder)[1][: len(logit_NC)], np.arange(len(logit_NC))
     key_N = np.random.default_rng(30).integers(0, 2**63, len(clean_N)).astype(np.uint64)
     drawn_N = symmetric_noise(clean_N, key_N, SYMMETRIC, "degradation")
-    logit_NC, every = similarity_logits(folder), np.arange(len(drawn_N))
     low, high = 0.0, 8 * float(logit_NC.std())
     for _ in range(HALVINGS):
         level = (low + high) / 2

@@ -11,7 +11,7 @@ from pathlib import Path
 from secateur.dataset.digits import NAME as DIGITS
 from secateur.dataset.sources import IngestConfig
 from secateur.errors import InputError
-from secateur.pruning.methods import METHODS, check_method
+from secateur.pruning.methods import find_method
 from secateur.semantics.config import ClipConfig
 
 FREE_MB = 200
@@ -26,8 +26,7 @@ def check_baselines(baselines: Sequence[str]) -> None:
     if not baselines or len(set(baselines)) != len(baselines):
         raise InputError(f"baselines must be one or more different methods, got {','.join(baselines) or 'none'}")
     for name in baselines:
-        check_method(name)
-        if "semantics" in METHODS[name].needs:
+        if "semantics" in find_method(name).needs:
             raise InputError(f"baselines must be methods that do without CLIP, got {name!r}")
 
 

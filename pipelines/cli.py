@@ -25,7 +25,8 @@ from secateur.pipelines.options import build, names, with_config_options
 from secateur.pipelines.progress import progress
 from secateur.pipelines.state import RunState, expected_steps
 from secateur.pruning.config import PruneConfig
-from secateur.pruning.methods import METHODS, check_method
+from secateur.pruning.method import Method
+from secateur.pruning.methods import all_methods, check_method
 from secateur.records.places import Places, check_server, places
 from secateur.records.publishing import PublishConfig
 from secateur.semantics.config import ClipConfig
@@ -156,13 +157,23 @@ def data(
 
 @app.command()
 def methods() -> None:
-    """List the pruning methods."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("method", "what it does", "needs", "from"):
-        table.add_column(heading)
-    for name, method in METHODS.items():
-        table.add_row(name, method.summary, ", ".join(method.needs), method.paper)
-    Console().print(table)
+    """List the pruning methods, those of other installed packages included."""
+    found, errors = all_methods()
+    table = Table(box=box.SIMPLE_HEAD, leading=1)
+    table.add_column("method", no_wrap=True)
+    table.add_column("what it does")
+    for name, method in found.items():
+        lines = [method.summary, f"from: {method.paper}"]
+        if method.needs:
+            lines.append(f"needs: {', '.join(method.needs)}")
+        if method.cost != Method.cost:
+            lines.append(f"cost: {method.cost}")
+        table.add_row(name, "\n".join(lines))
+    Console(markup=False).print(table)
+    for error in errors:
+        say(error)
+    if errors:
+        raise typer.Exit(2)
 
 
 @app.command()

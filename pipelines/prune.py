@@ -67,12 +67,17 @@ def prune_pipeline(
     scale_start: float = PruneConfig.scale_start,
     scale_end: float = PruneConfig.scale_end,
     gate: float = PruneConfig.gate,
+    relabel: bool = PruneConfig.relabel,
+    semantics: str = PruneConfig.semantics,
+    difficulty_weight: float = PruneConfig.difficulty_weight,
     semantic_weight: float = PruneConfig.semantic_weight,
+    curve: float = PruneConfig.curve,
     annealing: float = PruneConfig.annealing,
     classification_weight: float = PruneConfig.classification_weight,
     selection_weight: float = PruneConfig.selection_weight,
     ramp: float = PruneConfig.ramp,
     tolerance: float = PruneConfig.tolerance,
+    retrain: bool = PruneConfig.retrain,
     baselines: List[str] = ["full", "random"],  # noqa: B006
     model_name: str = PublishConfig.model_name,
 ) -> Outputs:
@@ -127,12 +132,17 @@ def prune_pipeline(
         scale_start=scale_start,
         scale_end=scale_end,
         gate=gate,
+        relabel=relabel,
+        semantics=semantics,
+        difficulty_weight=difficulty_weight,
         semantic_weight=semantic_weight,
+        curve=curve,
         annealing=annealing,
         classification_weight=classification_weight,
         selection_weight=selection_weight,
         ramp=ramp,
         tolerance=tolerance,
+        retrain=retrain,
     ).set_retry(**RETRY)
     with dsl.ParallelFor(baselines, name="each baseline", parallelism=2) as baseline:
         compared = prune(

@@ -61,9 +61,9 @@ def noise_line(noise: Mapping[str, Any] | None) -> str:
         f"{name} {100 * noise[name]:.0f} %" for name in ("recall", "precision") if noise[name] is not None
     )
     return (
-        f"Of {noise['wrong']} wrong labels the mask dropped {noise['dropped_wrong']} as inconsistent"
+        f"Of {noise['wrong']} wrong labels the mask found {noise['found_wrong']} inconsistent"
         + (f" ({figures})" if figures else "")
-        + f", and {noise['dropped_wrong_all']} for any reason."
+        + f", and dropped {noise['dropped_wrong_all']}."
     )
 
 

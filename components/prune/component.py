@@ -27,12 +27,17 @@ def prune(
     scale_start: float = 4.0,
     scale_end: float = 400.0,
     gate: float = 0.5,
+    relabel: bool = False,
+    semantics: str = "clip",
+    difficulty_weight: float = 1.0,
     semantic_weight: float = 1.0,
+    curve: float = 0.0,
     annealing: float = 0.125,
-    classification_weight: float = 1.0,
+    classification_weight: float = 3.0,
     selection_weight: float = 1.0,
     ramp: float = 0.5,
     tolerance: float = 0.05,
+    retrain: bool = False,
 ) -> None:
     """Train the warmed-up models on, while a method chooses their samples.
 
@@ -62,12 +67,17 @@ def prune(
         scale_start=scale_start,
         scale_end=scale_end,
         gate=gate,
+        relabel=relabel,
+        semantics=semantics,
+        difficulty_weight=difficulty_weight,
         semantic_weight=semantic_weight,
+        curve=curve,
         annealing=annealing,
         classification_weight=classification_weight,
         selection_weight=selection_weight,
         ramp=ramp,
         tolerance=tolerance,
+        retrain=retrain,
     )
     figures = run(dataset.path, [e.path for e in embeddings or []], warm_model.path, config, model.path, mask.path)
     model.metadata.update(framework="pytorch", method=method, keep=keep)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from secateur.dataset import ImageTable
 from secateur.dataset.images import decode
+from secateur.evaluation.results import FOUND
 from secateur.pruning.mask import Mask
 
 SIDE = 96  # pixels of the longer side, at most
@@ -19,6 +20,7 @@ CLEAREST, CLOSEST = 16, 8  # pictures from either end of a reason
 
 ABOUT = {
     "inconsistent": "Dropped because CLIP finds the given label unlikely. Labels to check first.",
+    "relabelled": "Kept, but trained towards CLIP's label, as the given one is unlikely. Labels to check first.",
     "redundant": "Dropped with a loss below the median: the model knows them already.",
     "hard": "Dropped with a loss above the median: not the easiest, and perhaps mislabelled, unusual, or simply "
     "difficult.",
@@ -60,7 +62,7 @@ class Gallery:
 
 
 def galleries(table: ImageTable, mask: Mask, truth_N: npt.NDArray[np.int32]) -> list[Gallery]:
-    """Galleries of all reasons to drop, and of kept samples with a doubtful label.
+    """Galleries of all reasons to drop or relabel, and of kept samples with a doubtful label.
 
     Args:
         table: The training rows, in the order of the mask.
@@ -73,13 +75,14 @@ def galleries(table: ImageTable, mask: Mask, truth_N: npt.NDArray[np.int32]) -> 
 
     result = []
     for reason, about in ABOUT.items():
-        evidence_N = mask.label_probability if reason == "inconsistent" else mask.score
-        members = np.flatnonzero(~mask.kept & (mask.reason == reason))
+        evidence_N = mask.label_probability if reason in FOUND else mask.score
+        members = np.flatnonzero(mask.reason == reason)
         members = members[np.argsort(evidence_N[members], kind="stable")]
         fits = len(members) <= CLEAREST + CLOSEST
         clearest, closest = (members, members[:0]) if fits else (members[:CLEAREST], members[-CLOSEST:][::-1])
         result.append(Gallery(reason, about, len(members), pictures(clearest), pictures(closest)))
-    doubtful = np.flatnonzero(mask.kept & (mask.suggested_label >= 0) & (mask.suggested_label != table.label))
+    suggested_N = (mask.suggested_label >= 0) & (mask.suggested_label != table.label)
+    doubtful = np.flatnonzero(mask.kept & suggested_N & (mask.reason != "relabelled"))
     doubtful = doubtful[np.argsort(mask.label_probability[doubtful], kind="stable")]
     result.append(Gallery(DOUBTFUL, ABOUT_DOUBTFUL, len(doubtful), pictures(doubtful[: CLEAREST + CLOSEST]), []))
     return [gallery for gallery in result if gallery.count]

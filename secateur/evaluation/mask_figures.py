@@ -11,7 +11,7 @@ from secateur.evaluation.charts import MAX_ROWS, Figure, bar_rows, chosen_rows, 
 from secateur.evaluation.svg import Axis, around, swatch
 from secateur.pruning.mask import Mask
 
-REASONS = ("inconsistent", "hard", "redundant", "unused", "floor", "kept")
+REASONS = ("inconsistent", "relabelled", "hard", "redundant", "unused", "floor", "kept")
 ODDS_MARKS = (1e-4, 0.01, 0.5, 0.99, 0.9999)
 Labels = npt.NDArray[np.int32]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from secateur.dataset import ImageTable
 from secateur.evaluation import arm_figures, mask_figures
 from secateur.evaluation.gallery import DOUBTFUL, galleries
-from secateur.evaluation.results import Arm, ArmRun, Results
+from secateur.evaluation.results import FOUND, Arm, ArmRun, Results
 from secateur.evaluation.scores import per_class_accuracy
 from secateur.pruning.mask import Mask
 
@@ -85,15 +85,15 @@ def noise_sentence(results: Results) -> str:
         return "True labels are not known here, so it cannot be said how many wrong labels were dropped."
     if not noise.wrong:
         return f"None of the {count(noise.known)} labels whose truth is known is wrong."
-    if not results.reasons.get("inconsistent"):
+    if not any(results.reasons.get(reason) for reason in FOUND):
         return (
             f"No label was judged inconsistent; all dropped samples together hold {count(noise.dropped_wrong_all)} "
             f"of the {count(noise.wrong)} wrong labels ({percent(noise.recall_all)})."
         )
     return (
-        f"{count(noise.dropped_wrong)} of the {count(noise.wrong)} wrong labels were dropped as inconsistent "
-        f"(recall {percent(noise.recall)}); {percent(noise.precision)} of what was dropped as inconsistent is "
-        "wrong (precision)."
+        f"{count(noise.found_wrong)} of the {count(noise.wrong)} wrong labels were found inconsistent "
+        f"(recall {percent(noise.recall)}); {percent(noise.precision)} of what was found inconsistent is wrong "
+        f"(precision). {count(noise.dropped_wrong_all)} of the wrong ones were dropped."
     )
 
 
@@ -150,7 +150,7 @@ def render_report(
         mask: What was kept.
         truth_N: True labels of the training rows, int32 (N,); -1 where unknown.
     """
-    gate = runs[0].info["prune_config"].get("gate") if "inconsistent" in results.reasons else None
+    gate = runs[0].info["prune_config"].get("gate") if results.reasons.keys() & set(FOUND) else None
     labels = arm_figures.arm_labels(results)
     pruned = results.arms[0]
     class_figures = [arm_figures.class_figure(results, runs)]

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from secateur.evaluation.scores import accuracy
 
+FOUND = ("inconsistent", "relabelled")  # reasons that say a label is probably wrong
 SAME_BUDGET = 0.01  # fraction by which the samples of two arms may differ and still be the same budget
 
 
@@ -52,9 +53,9 @@ class Noise:
 
     known: int  # training samples whose true label is known
     wrong: int  # of those, how many were given another label
-    dropped_wrong: int  # wrong labels dropped for the reason "inconsistent"
-    recall: float  # dropped_wrong as a fraction of the wrong ones
-    precision: float  # dropped_wrong as a fraction of all that were dropped as inconsistent
+    found_wrong: int  # wrong labels that are inconsistent or relabelled in the mask
+    recall: float  # found_wrong as a fraction of the wrong ones
+    precision: float  # found_wrong as a fraction of all that are inconsistent or relabelled
     dropped_wrong_all: int  # wrong labels dropped for any reason
     recall_all: float
     precision_all: float

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from secateur.dataset import ImageTable, open_table
 from secateur.errors import InputError
 from secateur.evaluation.report import render_report, render_summary
-from secateur.evaluation.results import Arm, ArmRun, Noise, Results
+from secateur.evaluation.results import FOUND, Arm, ArmRun, Noise, Results
 from secateur.evaluation.scores import auroc, confusion_matrix, detection, per_class_accuracy
 from secateur.files import read_json, replacing, write_json
 from secateur.pruning.mask import Mask, read_mask
@@ -140,14 +140,14 @@ def score_noise(mask: Mask, label_N: npt.NDArray[np.int32], truth_N: Truth) -> N
     if not known_N.any():
         return None
     wrong_K = (truth_N != label_N)[known_N]
-    inconsistent = detection((~mask.kept & (mask.reason == "inconsistent"))[known_N], wrong_K)
+    found = detection(np.isin(mask.reason, FOUND)[known_N], wrong_K)
     dropped = detection(~mask.kept[known_N], wrong_K)
     return Noise(
         known=int(known_N.sum()),
         wrong=int(wrong_K.sum()),
-        dropped_wrong=inconsistent.hits,
-        recall=inconsistent.recall,
-        precision=inconsistent.precision,
+        found_wrong=found.hits,
+        recall=found.recall,
+        precision=found.precision,
         dropped_wrong_all=dropped.hits,
         recall_all=dropped.recall,
         precision_all=dropped.precision,

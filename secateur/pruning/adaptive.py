@@ -1,25 +1,35 @@
-"""AdaPruner (arXiv 2312.05599) with its three forces made well-posed: a mask learned with the model."""
+"""AdaPruner (arXiv 2312.05599) with its three forces made well-posed: a mask learned with the model.
+
+The mask moves by adaptive dataset pruning (ADP), the functions of this module; `secateur.pruning.pace` has its pace.
+"""
 
 import logging
 
 import numpy as np
 
+from secateur.pruning.alarms import STRIDE, indifferent, out_of_balance
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import State, as_array
 from secateur.pruning.method import Method, Progress, Samples, Selection, Verdict, explain
-from secateur.pruning.selection import Singles, Values, geometric, project, soft_mask
+from secateur.pruning.pace import Pace
+from secateur.pruning.selection import Bools, Singles, Values, geometric, project, soft_mask
 
 log = logging.getLogger(__name__)
 
 EPSILON = 1e-5
-DEADLINE = 0.9  # fraction of pruning by which the kept fraction must have arrived, however the model does
+MANY_WAITS = 3  # of the walk, after which a person should know
 
 
 def pressure(loss_N: Values, classification_weight: float, selection_weight: float) -> Singles:
     """Push of each sample out of the mask, standardised over the data set, float32 (N,).
 
     g = a * loss - b * log(loss + 1e-5), the gradients of L_classification and L_selection on the soft mask: the first
-    pushes hard samples out, the second easy ones.
+    pushes hard samples out, the second easy ones. A weight of 0 takes a force out; without both the push is 0.
+
+    Args:
+        loss_N: Moving averages of the plain losses, float (N,), at least 0.
+        classification_weight: a, at least 0.
+        selection_weight: b, at least 0.
     """
     loss_N = loss_N.astype(np.float32, copy=False)
     g_N = np.float32(classification_weight) * loss_N - np.float32(selection_weight) * np.log(loss_N + EPSILON)
@@ -28,34 +38,22 @@ def pressure(loss_N: Values, classification_weight: float, selection_weight: flo
     return np.asarray((g_N - mean) / spread if spread > 0 else np.zeros_like(g_N))
 
 
-class Pace:
-    """The pruning performance controller (PPC): how far the walk from keeping all to keeping `keep` has come.
+def descend(logit_N: Singles | None, push_N: Singles, rate: float) -> Singles:
+    """One step of the mask logits, m <- (1 - eta) m - eta g, float32 (N,); from 0 where there are none yet."""
+    eta = np.float32(rate)
+    return -eta * push_N if logit_N is None else (1 - eta) * logit_N - eta * push_N
 
-    The walk takes a fraction `ramp` of pruning. It waits, and takes a step back, while the validation loss is worse
-    than the best so far by more than `tolerance`; a deadline sees to it that it arrives.
+
+def weights(soft_N: Values, active_N: Bools) -> Singles:
+    """Weights of the model's losses, s over its mean among the active samples, 0 for the others, float32 (N,).
+
+    Their mean loss is then sum(s * loss) / sum(s), so that a mask far from 1 does not weaken the loss against the
+    weight decay.
     """
-
-    def __init__(self, ramp: float, tolerance: float) -> None:
-        self.ramp, self.tolerance = ramp, tolerance
-        self.position = 0.0  # 0 keeps all, 1 keeps `keep`
-        self.done = 0.0
-        self.best = float("inf")
-        self.waits = 0
-
-    def step(self, done: float, validation_loss: float | None) -> float:
-        """Move on to `done` of the pruning phase and give the new position, in [0, 1]."""
-        stride = (done - self.done) / self.ramp
-        self.done = done
-        worse = validation_loss is not None and validation_loss > self.best * (1 + self.tolerance)
-        if validation_loss is not None:
-            self.best = min(self.best, validation_loss)
-        if worse and self.position < 1:
-            self.waits += 1
-            stride = -stride
-        late = min(self.ramp, DEADLINE / 2)
-        forced = min(1.0, max(0.0, (done - late) / (DEADLINE - late)))
-        self.position = min(1.0, max(0.0, forced, self.position + stride))
-        return self.position
+    weight_N = soft_N.astype(np.float32)
+    weight_N *= active_N
+    weight_N *= np.float32(np.count_nonzero(active_N) / weight_N.sum(dtype=np.float64))
+    return weight_N
 
 
 class Adaptive(Method):
@@ -73,39 +71,55 @@ class Adaptive(Method):
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Move the mask against the pressure, and project it to the kept fraction of the moment."""
         config, loss_N = self.config, samples.losses.difficulty()
-        waits, eta = self.pace.waits, np.float32(config.rate)
         push_N = pressure(loss_N, config.classification_weight, config.selection_weight)
-        self.logit_N = -eta * push_N if self.logit_N is None else (1 - eta) * self.logit_N - eta * push_N
-        position = self.pace.step(progress.done, progress.validation_loss)
-        if self.pace.waits > waits:
-            log.info("pruning waits at epoch %d: validation loss %.3f", progress.epoch, progress.validation_loss)
-        if self.pace.waits >= 3:
-            self.alarm("over-pruning: the validation loss worsened while samples were dropped, and pruning had to wait")
+        self.logit_N = descend(self.logit_N, push_N, config.rate)
+        position = self.walk(progress)
         now = 1 - (1 - config.keep) * position
-        active_N, _ = project(
-            self.logit_N, round(now * len(samples)), samples.label_N, samples.key_N, floor=config.class_floor
-        )
+        active_N, _ = self.kept(samples, now)
         scale = geometric(config.scale_start, config.scale_end, position)
         soft_N, _ = soft_mask(self.logit_N, scale, now * len(samples))
-        weight_N = np.where(active_N, soft_N / soft_N[active_N].mean(), 0.0).astype(np.float32)
-        return Selection(active_N, weight_N)
+        self.watch(loss_N, scale, now)
+        return Selection(active_N, weights(soft_N, active_N))
+
+    def walk(self, progress: Progress) -> float:
+        """Let the pace decide how far pruning has come, and log where it waits."""
+        loss, waits = progress.validation_loss, self.pace.waits
+        if loss is None and self.pace.tolerance < float("inf"):
+            self.alarm("blind pace: there is no validation loss, so pruning goes on however the model does")
+        position = self.pace.step(progress.done, loss)
+        if self.pace.waits > waits:
+            log.info("pruning waits at epoch %d: validation loss %.3f", progress.epoch, loss)
+        if self.pace.waits >= MANY_WAITS:
+            self.alarm("over-pruning: the validation loss worsened while samples were dropped, and pruning had to wait")
+        return position
+
+    def kept(self, samples: Samples, fraction: float) -> tuple[Bools, Bools]:
+        """Exactly that fraction of the samples, the floor of every class first; and those that only the floor keeps."""
+        assert self.logit_N is not None
+        count = max(1, round(fraction * len(samples)))
+        return project(self.logit_N, count, samples.label_N, samples.key_N, floor=self.config.class_floor)
+
+    def watch(self, loss_N: Values, scale: float, now: float) -> None:
+        """Raise the alarms on the mask: forces of very different size, or a mask that tells nothing apart."""
+        config, part = self.config, loss_N[::STRIDE]
+        if out_of_balance(config.classification_weight * part, config.selection_weight * np.log(part + EPSILON)):
+            self.alarm("forces out of balance: classification_weight and selection_weight differ twentyfold in effect")
+        assert self.logit_N is not None
+        if self.pace.position == 1 and now < 1 and indifferent(self.logit_N, scale, now):
+            self.alarm("the mask does not discriminate: its logits are so alike that the kept set is all but chance")
 
     def verdict(self, samples: Samples, selection: Selection) -> Verdict:
         """The mask at the full ratio, however far the walk has come."""
         assert self.logit_N is not None
-        kept_N, floor_N = project(
-            self.logit_N, self.count(samples), samples.label_N, samples.key_N, floor=self.config.class_floor
-        )
+        kept_N, floor_N = self.kept(samples, self.config.keep)
         return Verdict(kept_N, self.logit_N, explain(kept_N, samples.losses.difficulty(), floor_N))
 
     def state_dict(self) -> State:
         """Mask logits and pace."""
-        pace = {k: getattr(self.pace, k) for k in ("position", "done", "best", "waits")}
-        return super().state_dict() | {"logit": self.logit_N, "pace": pace}
+        return super().state_dict() | {"logit": self.logit_N, "pace": self.pace.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a saved state."""
         super().load_state_dict(state)
         self.logit_N = None if state["logit"] is None else as_array(state["logit"]).astype(np.float32)
-        for name, value in state["pace"].items():
-            setattr(self.pace, name, value)
+        self.pace.load_state_dict(state["pace"])

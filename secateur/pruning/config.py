@@ -23,7 +23,7 @@ class PruneConfig:
     semantic_weight: float = 1.0  # multimodal: lambda, weight of the rank of semantic consistency
     curve: float = 0.0  # multimodal: how much more is kept early and late than in the middle, in [0, 1); 0 for evenly
     annealing: float = 0.125  # multimodal: last fraction of pruning that draws evenly from what the gate accepts
-    classification_weight: float = 1.0  # adaptive: a, weight of the loss itself, which pushes hard samples out
+    classification_weight: float = 3.0  # adaptive: a, weight of the loss itself, which pushes hard samples out
     selection_weight: float = 1.0  # adaptive: b, weight of the negative log-loss, which pushes easy samples out
     ramp: float = 0.5  # adaptive: fraction of pruning in which the kept fraction walks from 1 to `keep`
     tolerance: float = 0.05  # adaptive: fraction by which the validation loss may worsen before the walk waits

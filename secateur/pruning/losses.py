@@ -58,7 +58,8 @@ class SampleLosses:
         for index, loss in pending:
             index_B, loss_B = as_array(index), as_array(loss).astype(np.float32)
             if len(index_B) and not (index_B.min() >= 0 and index_B.max() < len(self.last_N)):
-                raise InputError(f"sample index must be in [0, {len(self.last_N) - 1}], got {index_B.max()}")
+                bad = index_B.min() if index_B.min() < 0 else index_B.max()
+                raise InputError(f"sample index must be in [0, {len(self.last_N) - 1}], got {bad}")
             if not np.isfinite(loss_B).all():
                 bad = int(np.flatnonzero(~np.isfinite(loss_B))[0])
                 raise InputError(f"loss must be finite, got {loss_B[bad]} for sample {index_B[bad]}; try a lower rate")

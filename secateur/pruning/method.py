@@ -40,7 +40,7 @@ class Semantics:
     label_probability_N: Values  # pi, in [0, 1]
     suggested_N: Ints  # likeliest class
     posterior_NC: npt.NDArray[np.float16] | None = None  # t, probability of every class given picture and label
-    probability_NC: npt.NDArray[np.float16] | None = None  # p, calibrated probability of every class by the picture alone
+    probability_NC: npt.NDArray[np.float16] | None = None  # p, that of every class by the picture alone, calibrated
     fits: bool = True  # whether it agrees with the labels more than chance would
 
 

@@ -94,7 +94,7 @@ class Multimodal(Method):
         kept_N, floor_N = project(
             self.logit_N, self.count(samples), samples.label_N, samples.key_N, accepted_N, self.config.class_floor
         )
-        reason_N = explain(kept_N, samples.losses.difficulty(), floor_N, accepted_N)
+        reason_N = explain(kept_N, samples.losses.difficulty(), floor_N, trusted_N)
         if self.config.relabel:
             reason_N[kept_N & ~trusted_N] = CODE[Reason.RELABELLED]
             return Verdict(kept_N, self.logit_N, reason_N)

@@ -13,7 +13,7 @@ from secateur.pruning.losses import SampleLosses, State, as_array
 from secateur.pruning.mask import Mask
 from secateur.pruning.method import REASONS, Progress, Samples, Selection, Semantics, Verdict, explain
 from secateur.pruning.methods import make_method
-from secateur.pruning.selection import Bools
+from secateur.pruning.selection import Bools, Ints
 from secateur.streams import sample_keys
 
 
@@ -54,7 +54,7 @@ class Pruner:
         self.config, self.seed = config, seed
         self.sample_ids = None if sample_ids is None else list(sample_ids)
         key_N = sample_keys(np.arange(size) if self.sample_ids is None else self.sample_ids)
-        label_N = as_array(labels).astype(np.int32)
+        label_N = check_labels(labels)
         self.samples = Samples(key_N, label_N, SampleLosses(size), semantics, scores or {})
         check_needs(config.method, self.method.needs, self.samples)
         self.selection: Selection | None = None
@@ -147,19 +147,22 @@ class Pruner:
             },
             "trajectory": [dict(row) for row in self.trajectory],
             "samples": self._identity(),
+            "settings": self._settings(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Go on from a saved state.
 
         Raises:
-            InputError: The state is of other samples or other labels.
+            InputError: The state is of other samples or labels, or of another method, keep or seed.
         """
         if state["samples"] != self._identity():
             raise InputError(
                 f"state must be of this data set ({self._identity()}: samples and a hash of ids and labels), "
                 f"got one of {state['samples']}"
             )
+        if state["settings"] != self._settings():
+            raise InputError(f"state must be of {self._settings()}, got one of {state['settings']}")
         self.samples.losses.load_state_dict(state["losses"])
         self.method.load_state_dict(state["method"])
         chosen = state["selection"]
@@ -174,12 +177,32 @@ class Pruner:
     def _unpack(self, bits: Any) -> Bools:
         return np.unpackbits(as_array(bits).astype(np.uint8), count=len(self.samples)).astype(bool)
 
+    def _settings(self) -> str:
+        """What a state cannot be carried over to another of."""
+        return f"method {self.config.method!r}, keep {self.config.keep:g}, seed {self.seed}"
+
     def _identity(self) -> str:
         """Number of samples and a hash of ids and labels."""
         places = np.arange(len(self.samples), dtype=np.uint64)
         tied = sample_keys(places) ^ self.samples.key_N
         summary = np.bitwise_xor.reduce(sample_keys(tied + self.samples.label_N.astype(np.uint64)))
         return f"{len(self.samples)}-{int(summary):016x}"
+
+
+def check_labels(labels: Sequence[int] | npt.NDArray[Any]) -> Ints:
+    """The given labels as int32 (N,).
+
+    Raises:
+        InputError: They are not one whole number from 0 for each sample.
+    """
+    label_N = as_array(labels)
+    if label_N.ndim != 1 or (label_N.size and label_N.dtype.kind not in "iub"):
+        raise InputError(
+            f"labels must be one whole number for each sample, got {label_N.dtype} of shape {label_N.shape}"
+        )
+    if label_N.size and label_N.min() < 0:
+        raise InputError(f"labels must be 0 or above, got {label_N.min()}")
+    return label_N.astype(np.int32)
 
 
 def check_needs(name: str, needs: Sequence[str], samples: Samples) -> None:

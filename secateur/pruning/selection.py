@@ -55,11 +55,6 @@ def geometric(start: float, end: float, done: float) -> float:
     return float(start * (end / start) ** min(1.0, max(0.0, done)))
 
 
-def sigmoid(x_N: Values) -> Floats:
-    """1 / (1 + exp(-x)), without overflow."""
-    return np.asarray(0.5 * (1 + np.tanh(0.5 * x_N)))
-
-
 def soft_mask(logit_N: Values, scale: float, total: float, accepted_N: Bools | None = None) -> tuple[Floats, float]:
     """Soft mask with an exact budget: s = sigmoid(scale * (logit - mu)), with mu such that the sum of s is `total`.
 
@@ -67,47 +62,59 @@ def soft_mask(logit_N: Values, scale: float, total: float, accepted_N: Bools | N
     made exact); as `scale` grows it becomes top-k.
 
     Args:
-        logit_N: Mask logits.
+        logit_N: Mask logits, float32 or float64 (N,).
         scale: alpha, above 0.
         total: Wanted sum of the mask, in (0, number of accepted samples].
         accepted_N: Samples that may be kept at all; the others get 0. None for all.
 
     Returns:
-        The mask, float64 (N,) in [0, 1], and mu.
+        The mask, float64 (N,) in [0, 1], and mu. Its sum is right to 1e-9 for float64 logits, to 1e-6 for float32.
     """
-    logit_M = np.asarray(logit_N if accepted_N is None else logit_N[accepted_N], dtype=np.float64)
+    logit_M = logit_N if accepted_N is None else logit_N[accepted_N]
+    soft_M: Values
     if total >= len(logit_M):
         soft_M, mu = np.ones(len(logit_M)), -np.inf
     else:
         soft_M, mu = solve(logit_M, scale, total)
     if accepted_N is None:
-        return soft_M, mu
+        return soft_M.astype(np.float64, copy=False), mu
     mask_N = np.zeros(len(logit_N))
     mask_N[accepted_N] = soft_M
     return mask_N, mu
 
 
-def solve(logit_M: Floats, scale: float, total: float) -> tuple[Floats, float]:
-    """The mask and its mu: Newton's steps inside a bracket, from the start that a sample of the logits gives."""
+def solve(logit_M: Values, scale: float, total: float) -> tuple[Values, float]:
+    """The mask and its mu: Newton's steps inside a bracket, from the start that a sample of the logits gives.
+
+    It works with t = tanh(scale / 2 * (logit - mu)) = 2 s - 1 in the precision of the logits; sums are in double.
+    """
+    exact = 1e-9 if logit_M.dtype == np.float64 else 2e-7
     margin = (np.log(len(logit_M)) + 40) / scale
     low, high = float(logit_M.min()) - margin, float(logit_M.max()) + margin
     mu = 0.5 * (low + high)
     if len(logit_M) > LEVELS:
-        part = logit_M[:: len(logit_M) // 4096]
+        part = logit_M[:: len(logit_M) // 4096].astype(np.float64)
         mu = solve(part, scale, total / len(logit_M) * len(part))[1]
     while True:
-        soft_M = sigmoid(scale * (logit_M - mu))
-        over = float(soft_M.sum()) - total
-        if abs(over) <= 1e-9 * total:
+        # What float32 leaves of mu goes off after the scaling, so that tied logits near mu do not lose digits.
+        coarse = float(np.float32(mu))
+        tanh_M = logit_M - coarse
+        tanh_M *= 0.5 * scale
+        tanh_M -= 0.5 * scale * (mu - coarse)
+        np.tanh(tanh_M, out=tanh_M)
+        over = 0.5 * (len(tanh_M) + float(tanh_M.sum(dtype=np.float64))) - total
+        if abs(over) <= exact * total:
             break
         low, high = (mu, high) if over > 0 else (low, mu)
-        slope = scale * float((soft_M * (1 - soft_M)).sum())
+        slope = 0.25 * scale * (len(tanh_M) - float(np.dot(tanh_M, tanh_M)))
         step = mu + over / slope if slope > 0 else low
         mu_next = step if low < step < high else 0.5 * (low + high)
         if mu_next in (low, high, mu):  # the interval is down to the resolution of a double
             break
         mu = mu_next
-    return soft_M, mu
+    tanh_M += 1
+    tanh_M *= 0.5
+    return tanh_M, mu
 
 
 def noisy(logit_N: Values, scale: float, key_N: Keys, *stream: str | int) -> Singles:

@@ -23,6 +23,7 @@ class LabelModel:
         label_probability_N: pi, probability in [0, 1] that the given label is right.
         suggested_N: The likeliest class, int32.
         posterior_NC: t, probability of every class given picture and label, float16.
+        probability_NC: p, probability of every class by the picture alone, calibrated by the temperature, float16.
         zero_shot_agreement: Fraction of samples whose given label is CLIP's first choice.
         fits: Whether that is more than two independent labellings would agree, by five standard deviations.
     """
@@ -33,6 +34,7 @@ class LabelModel:
     label_probability_N: Floats
     suggested_N: npt.NDArray[np.int32]
     posterior_NC: npt.NDArray[np.float16]
+    probability_NC: npt.NDArray[np.float16]
     zero_shot_agreement: float
     fits: bool
 
@@ -82,8 +84,16 @@ def fit_label_model(similarity_NC: Floats, label_N: npt.NDArray[np.int32]) -> La
         before = likelihood
         counts_CC = posterior_NC.T @ given_NC + 1
         transition_CC = counts_CC / counts_CC.sum(axis=1, keepdims=True)
+    return describe(similarity_NC, temperature, transition_CC, label_N)
+
+
+def describe(
+    similarity_NC: Floats, temperature: float, transition_CC: Floats, label_N: npt.NDArray[np.int32]
+) -> LabelModel:
+    """What a temperature and transitions say of every sample."""
     rows_N = np.arange(len(label_N))
     log_p_NC = log_softmax(temperature * similarity_NC)
+    posterior_NC, _ = class_posterior(log_p_NC, transition_CC, label_N)
     return LabelModel(
         temperature=temperature,
         transition_CC=transition_CC,
@@ -91,6 +101,7 @@ def fit_label_model(similarity_NC: Floats, label_N: npt.NDArray[np.int32]) -> La
         label_probability_N=posterior_NC[rows_N, label_N],
         suggested_N=posterior_NC.argmax(axis=1).astype(np.int32),
         posterior_NC=posterior_NC.astype(np.float16),
+        probability_NC=np.exp(log_p_NC).astype(np.float16),
         zero_shot_agreement=float((log_p_NC.argmax(axis=1) == label_N).mean()),
         fits=agrees(log_p_NC.argmax(axis=1), label_N),
     )

@@ -7,7 +7,7 @@ from secateur.dataset.sources import IngestConfig, ingest
 from secateur.dataset.table import open_table
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.mask import Mask, read_mask
-from secateur.pruning.methods import METHODS, check_method
+from secateur.pruning.methods import find_method
 from secateur.semantics.config import ClipConfig
 from secateur.training.config import TrainConfig
 from secateur.training.models import Classifier
@@ -53,13 +53,13 @@ def prune_while_training(
     Raises:
         InputError: Something given cannot be used; the message says what.
     """
-    check_method(method)
+    needs = find_method(method).needs
     out, train = Path(folder), train or TrainConfig()
     config = PruneConfig(method=method, keep=keep, epochs=epochs)
     train.check_epochs(epochs)
     ingest(IngestConfig(source=source), out / "data", out / "clean_labels.parquet")
     embeddings = []
-    if "semantics" in METHODS[method].needs:
+    if "semantics" in needs:
         from secateur.semantics.embed import embed_shard
 
         for shard in open_table(out / "data").info.shards:

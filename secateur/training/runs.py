@@ -1,8 +1,8 @@
-"""The two steps that train: the warm-up on all samples, and pruning while training goes on."""
+"""The two steps that train: the warm-up on all samples, and pruning while training goes on; or anew at its end."""
 
 import logging
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,16 @@ from secateur.files import read_json, replacing, write_json
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.mask import Mask, write_mask, write_trajectory
 from secateur.pruning.method import Semantics
-from secateur.pruning.methods import check_method
+from secateur.pruning.methods import find_method
 from secateur.pruning.pruner import Pruner
 from secateur.semantics.consistency import LabelModel, fit_label_model
 from secateur.semantics.embed import open_embeddings
+from secateur.semantics.neighbours import fit_neighbours
 from secateur.training.checkpoint import CheckpointStore, dump, load
 from secateur.training.config import TrainConfig
 from secateur.training.loop import pick_device
-from secateur.training.phases import Pruning, WarmUp, drive
+from secateur.training.phases import Pruning, Retraining, WarmUp, drive
+from secateur.training.preliminary import Scout, find_once
 from secateur.training.saved import RUN_FILE
 from secateur.training.seed import Seed
 
@@ -74,7 +76,7 @@ def prune(
     model_folder: str | Path,
     mask_folder: str | Path,
 ) -> dict[str, float]:
-    """Go on from the warm-up with a method that chooses the samples, until the budget is spent.
+    """Go on from the warm-up with a method that chooses the samples, until the budget is spent; retrain, if asked to.
 
     Args:
         dataset_folder: The table.
@@ -90,28 +92,36 @@ def prune(
     Raises:
         InputError: A warm-up of another data set, an unknown method, or one that lacks what it needs.
     """
-    check_method(config.method)
+    needs = find_method(config.method).needs
     table = open_table(dataset_folder)
     before = read_json(Path(warmup_folder) / WARMUP_FILE)
     table.check_digest(before["dataset"]["digest"], "warm-up")
     train_config = TrainConfig(**{**before["train_config"], "seeds": tuple(before["train_config"]["seeds"])})
     train_config.check_epochs(config.epochs)
     train, size = table.part("train"), before["architecture"]["image_size"]
-    semantics, says = read_semantics(train, embedding_folders)
+    semantics, says = read_semantics(train, embedding_folders, config.semantics)
     store = CheckpointStore(
         model_folder, step="prune", data=table.info.digest, warmup=before, config=asdict(config), semantics=says
     )
-    pruners, histories = [], []
+    pruners, histories, extras = [], [], []
     with replacing(model_folder) as models, replacing(mask_folder) as masks:
         models.mkdir()
         for seed in train_config.seeds:
             work = Seed(table, train_config, size, seed)
             work.load_state_dict(load((Path(warmup_folder) / f"seed-{seed}.pt").read_bytes(), f"seed-{seed}.pt"))
-            pruner = Pruner(config, train.sample_id.tolist(), train.label, seed=seed, semantics=semantics)
+            scout = Scout(train, train_config, config, size, seed, work.trainer.pictures)
+            extra = find_once(scout, needs, store)
+            ids = train.sample_id.tolist()
+            pruner = Pruner(config, ids, train.label, seed=seed, semantics=semantics, scores=extra.scores)
             drive(Pruning(work, pruner, config), store)
+            if config.retrain:
+                fresh = Seed(table, train_config, size, seed, pictures=work.trainer.pictures)
+                drive(Retraining(fresh, pruner, config, work.history), store)
+                work = fresh
             save_seed(models / f"seed-{seed}", work)
             pruners.append(pruner)
             histories.append(work.history)
+            extras.append(extra.cost)
         identity = run_identity(table, train_config, size)
         mask = write_pruned(masks, pruners, identity)
         alarms = list(dict.fromkeys(alarm for pruner in pruners for alarm in pruner.alarms))
@@ -121,7 +131,8 @@ def prune(
             "keep_achieved": mask.meta["keep_achieved"],
             "prune_config": asdict(config),
             "seeds": list(train_config.seeds),
-            "cost": mean_cost(histories),
+            "cost": mean_cost(histories, extras),
+            "preliminary": mean_figures(extras, tuple(extras[0])),
             "semantics": says,
             "alarms": alarms,
         }
@@ -145,15 +156,24 @@ def write_pruned(folder: Path, pruners: Sequence[Pruner], identity: dict[str, An
 
 
 def read_semantics(
-    train: ImageTable, embedding_folders: Sequence[str | Path]
+    train: ImageTable, embedding_folders: Sequence[str | Path], source: str = "clip"
 ) -> tuple[Semantics | None, dict[str, Any] | None]:
-    """Fit the label model to the training samples' embeddings; with it, figures for `run.json`."""
+    """Fit the label model to the training samples' embeddings; with it, figures for `run.json`.
+
+    Args:
+        train: The training samples.
+        embedding_folders: Embeddings of the table; none for no semantics.
+        source: "clip", by the texts of the classes; "neighbours", by the labels of the nearest pictures.
+    """
     if not embedding_folders:
         return None, None
     embeddings = open_embeddings(list(embedding_folders), train)
-    similarity_NC = (embeddings.image_ND @ embeddings.text_CD.T).astype(np.float64)
-    model = fit_label_model(similarity_NC, train.label)
+    if source == "neighbours":
+        model = fit_neighbours(embeddings.image_ND, train.label, len(train.info.classes))
+    else:
+        model = fit_label_model((embeddings.image_ND @ embeddings.text_CD.T).astype(np.float64), train.label)
     figures = {
+        "source": source,
         "temperature": model.temperature,
         "zero_shot_agreement": model.zero_shot_agreement,
         "expected_wrong": model.expected_wrong,
@@ -161,7 +181,8 @@ def read_semantics(
         "weights": embeddings.info["weights"],
     }
     log.info(
-        "CLIP agrees with %.1f %% of the labels; at least %.1f %% are probably wrong",
+        "%s agree%s with %.1f %% of the labels; at least %.1f %% are probably wrong",
+        *(("CLIP", "s") if source == "clip" else ("neighbours", "")),
         100 * model.zero_shot_agreement,
         100 * model.expected_wrong,
     )
@@ -175,7 +196,8 @@ def as_semantics(model: LabelModel) -> Semantics:
         model.label_probability_N.astype(np.float32),
         model.suggested_N,
         model.posterior_NC,
-        fits=model.fits,
+        model.probability_NC,
+        model.fits,
     )
 
 
@@ -196,18 +218,18 @@ def run_identity(table: ImageTable, config: TrainConfig, size: int) -> dict[str,
     }
 
 
-def mean_figures(entries: list[dict[str, Any]], names: Sequence[str]) -> dict[str, float]:
+def mean_figures(entries: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, float]:
     """Means over the seeds of those figures that are there."""
     return {n: float(np.mean([e[n] for e in entries])) for n in names if entries[0][n] is not None}
 
 
-def mean_cost(histories: list[list[dict[str, Any]]]) -> dict[str, float]:
-    """What one seed cost on average: samples forward (training and validation), backward, and seconds."""
-    last = [history[-1] for history in histories]
+def mean_cost(histories: list[list[dict[str, Any]]], extras: list[dict[str, float]]) -> dict[str, float]:
+    """What one seed cost on average, preliminary runs included: samples forward, backward, and seconds."""
+    last, mean = [history[-1] for history in histories], mean_figures(extras, tuple(extras[0]))
     return {
-        "forward_samples": int(np.mean([e["forward_samples"] for e in last])),
-        "backward_samples": int(np.mean([e["samples"] for e in last])),
-        "seconds": round(float(np.mean([e["seconds"] for e in last])), 3),
+        "forward_samples": int(np.mean([e["forward_samples"] for e in last]) + mean.get("forward_samples", 0)),
+        "backward_samples": int(np.mean([e["samples"] for e in last]) + mean.get("backward_samples", 0)),
+        "seconds": round(float(np.mean([e["seconds"] for e in last])) + mean.get("seconds", 0), 3),
     }
 
 

@@ -59,7 +59,7 @@ def test_noise_scores_by_hand(world):
     # Wrong are 0, 6, 12, ..., 54. Inconsistent are those ending in 0 or 1: of the wrong ones 0, 30. Ending in 2, and
     # so redundant: 12, 42.
     noise = json.loads(world.text("results.json"))["noise"]
-    assert (noise["known"], noise["wrong"], noise["dropped_wrong"], noise["dropped_wrong_all"]) == (60, 10, 2, 4)
+    assert (noise["known"], noise["wrong"], noise["found_wrong"], noise["dropped_wrong_all"]) == (60, 10, 2, 4)
     assert (noise["recall"], noise["precision"]) == pytest.approx((2 / 10, 2 / 12))
     assert (noise["recall_all"], noise["precision_all"]) == pytest.approx((4 / 10, 4 / 18))
     wrong_N = np.arange(60) % 6 == 0
@@ -82,7 +82,7 @@ def test_truth_known_in_part_is_scored_on_that_part(world):
     world.change_clean(train.sample_id[:12].tolist(), [int((y + (i == 0)) % 3) for i, y in enumerate(train.label[:12])])
     noise = world.evaluate().noise
     # Of the first twelve 0, 1, 10 and 11 are inconsistent, 2 redundant; only 0 is wrong.
-    assert (noise.known, noise.wrong, noise.dropped_wrong) == (12, 1, 1)
+    assert (noise.known, noise.wrong, noise.found_wrong) == (12, 1, 1)
     assert (noise.precision, noise.precision_all) == (1 / 4, 1 / 5)
     assert "not known (48)" in world.text("report.html")
 

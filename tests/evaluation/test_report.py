@@ -73,7 +73,7 @@ def test_summary_is_a_table_that_names_cannot_break(world):
     assert {row.count("|") for row in rows} == {8}
     assert "<b>" not in summary
     assert report.cell("a|b\n<i>`") == "a&#124;b &lt;i&gt;&#96;"
-    assert "2 of the 10 wrong labels were dropped as inconsistent (recall 20.0" in summary
+    assert "2 of the 10 wrong labels were found inconsistent (recall 20.0" in summary
 
 
 def test_same_inputs_give_the_same_bytes(world):
@@ -149,11 +149,11 @@ def test_the_page_stays_small_with_large_pictures_that_do_not_compress(world, tm
         Image.fromarray(random.integers(0, 256, (side, side, 3)).astype(np.uint8)).save(out, "BMP")
         return out.getvalue()
 
-    write_table(tmp_path / "t", [Row(noise(96), 0, "train", f"{i}") for i in range(120)], name="n", classes=["one"])
+    write_table(tmp_path / "t", [Row(noise(96), 0, "train", f"{i}") for i in range(144)], name="n", classes=["one"])
     train = open_table(tmp_path / "t").part("train")
     reasons = [*ABOUT, "kept"]
     filled = {
-        k: np.resize(getattr(world.mask, k), 120) for k in ("score", "loss", "label_probability", "suggested_label")
+        k: np.resize(getattr(world.mask, k), 144) for k in ("score", "loss", "label_probability", "suggested_label")
     }
     reason_N = np.repeat(np.array(reasons, dtype=object), 24)
     mask = replace(world.mask, reason=reason_N, kept=reason_N == "kept", **filled)

@@ -27,7 +27,7 @@ ARM = {
 }  # fmt: skip
 RESULTS = {
     "arms": [ARM, ARM | {"name": "full", "role": "baseline", "keep_achieved": 1.0}],
-    "noise": {"wrong": 100, "dropped_wrong": 90, "recall": 0.9, "precision": 0.95, "dropped_wrong_all": 97},
+    "noise": {"wrong": 100, "found_wrong": 90, "recall": 0.9, "precision": 0.95, "dropped_wrong_all": 97},
     "alarms": ["CLIP does not fit"],
 }
 
@@ -89,7 +89,7 @@ def test_the_end_of_a_run(invoke: Invoke, ran: dict[str, Any]) -> None:
         ["multimodal", "70.0", "%", "91.0", "±", "1.4", "%", "20,000", "1.2", "s"],
         ["full", "100.0", "%", "91.0", "±", "1.4", "%", "20,000", "1.2", "s"],
     ]
-    assert "Of 100 wrong labels the mask dropped 90 as inconsistent (recall 90 %, precision 95 %)" in done.out
+    assert "Of 100 wrong labels the mask found 90 inconsistent (recall 90 %, precision 95 %), and dropped 97." in done.out
     assert "warning: CLIP does not fit" in done.out
     assert "Reused from earlier runs: ingest, embed, warmup." in done.out
     assert "embed: reused from an earlier run" in done.out

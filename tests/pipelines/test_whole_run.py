@@ -88,7 +88,7 @@ def test_a_run_ends_with_its_results(first: Run) -> None:
         "multimodal",
         "random",
     ]
-    assert re.search(r"Of \d+ wrong labels the mask dropped \d+ as inconsistent \(recall \d+ %", first.out)
+    assert re.search(r"Of \d+ wrong labels the mask found \d+ inconsistent \(recall \d+ %", first.out)
     assert "<html" in first.place("report").read_text()
     mask = read_mask(first.place("mask"))
     assert f"digest {mask.digest[:12]}" in first.out

@@ -84,7 +84,7 @@ def test_no_global_random_state_is_touched():
 
 
 def test_wrong_use():
-    with pytest.raises(InputError, match=r"warmup_epochs must be in \[1, 3\], got 4"):
+    with pytest.raises(InputError, match=r"warmup_epochs must be in \[0, 3\], got 4"):
         PruningSampler(LABELS, epochs=4, warmup_epochs=4)
     with pytest.raises(InputError, match=r"keep must be in \(0, 1\], got 1\.4"):
         PruningSampler(LABELS, epochs=4, keep=1.4, warmup_epochs=1)

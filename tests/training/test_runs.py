@@ -13,12 +13,15 @@ from secateur.errors import InputError
 from secateur.files import read_json
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.mask import MASK_FILE, TRAJECTORY_FILE, read_mask, read_trajectory
+from secateur.pruning.method import CODE, Reason, Semantics, Verdict
+from secateur.pruning.pruner import Pruner
 from secateur.state import STATE_VARIABLE
 from secateur.training import phases
 from secateur.training.checkpoint import CheckpointStore, dump, load
 from secateur.training.config import TrainConfig
 from secateur.training.runs import prune, warm_up
 from secateur.training.saved import load_network, predict
+from secateur.training.seed import Seed
 
 TRAIN = TrainConfig(warmup_epochs=2, seeds=(0, 1))
 PRUNE = PruneConfig(method="adaptive", keep=0.6, epochs=7)
@@ -47,7 +50,7 @@ def test_the_warm_up_learns_and_says_what_it_did(warm, digits_folder):
     assert record["architecture"] == {"model": "convnet", "image_size": 8}
     state = load((folder / "seed-1.pt").read_bytes(), "seed-1.pt")
     assert len(state["history"]) == 2
-    assert int(state["losses"]["visits"].max()) == 2
+    assert int(state["losses"]["visits"].int().max()) == 2
 
 
 def test_a_run_says_what_it_did(pruned, digits_folder):
@@ -158,6 +161,105 @@ def test_a_killed_warm_up_goes_on_and_ends_the_same(digits_folder, warm, tmp_pat
         for name, tensor in one["trainer"]["network"].items():
             assert torch.equal(tensor, other["trainer"]["network"][name])
         assert torch.equal(one["losses"]["mean"].nan_to_num(), other["losses"]["mean"].nan_to_num())
+
+
+RETRAIN = replace(PRUNE, retrain=True)
+
+
+@pytest.fixture(scope="module")
+def retrained(digits_folder, warm, tmp_path_factory):
+    out = tmp_path_factory.mktemp("retrained")
+    prune(digits_folder, [], warm[0], RETRAIN, out / "model", out / "mask")
+    return out
+
+
+def test_retraining_counts_and_leaves_the_mask_as_it_was(retrained, pruned):
+    before, after = (read_json(out / "model" / "seed-1" / "history.json") for out in (pruned, retrained))
+    count = len(before)
+    assert [(e["phase"], e["samples"]) for e in before] == [(e["phase"], e["samples"]) for e in after[:count]]
+    steps = 2 * (round(0.6 * 606) // 32) + round(5 * 606 / 32 * 0.6)
+    assert {e["phase"] for e in after[count:]} == {"retrain"}
+    assert [e["epoch"] for e in after] == list(range(len(after)))
+    assert after[-1]["samples"] - before[-1]["samples"] == steps * 32
+    assert after[-1]["forward_samples"] == after[-1]["samples"] + 143 * len(after)
+    assert after[-1]["seconds"] > before[-1]["seconds"]
+    assert after[count]["train_loss"] > before[-1]["train_loss"]  # the network is a new one
+    assert after[-1]["train_loss"] < after[count]["train_loss"] / 2
+    rates = [e["learning_rate"] for e in after[count:]]
+    assert rates[0] == rates[1] == 0.1
+    assert rates[1:] == sorted(rates[1:], reverse=True)
+    assert rates[-1] < 0.005
+    run = read_json(retrained / "model" / "run.json")
+    assert run["cost"]["backward_samples"] == after[-1]["samples"]
+    masks = [read_mask(out / "mask") for out in (pruned, retrained)]
+    for column in ("kept", "reason", "score", "loss", "epochs_used"):
+        one, other = (getattr(mask, column) for mask in masks)
+        assert one.tolist() == other.tolist(), column
+
+
+def test_retraining_on_everything_is_ordinary_training(digits_folder, warm, tmp_path):
+    for retrain in (False, True):
+        config = PruneConfig(method="full", keep=1.0, epochs=4, retrain=retrain)
+        prune(digits_folder, [], warm[0], config, tmp_path / f"model-{retrain}", tmp_path / f"mask-{retrain}")
+    weights = "seed-1/weights.safetensors"
+    one, other = (load_file(tmp_path / f"model-{retrain}" / weights) for retrain in (False, True))
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
+
+
+def test_a_killed_retraining_goes_on_and_ends_the_same(digits_folder, warm, retrained, tmp_path, monkeypatch):
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+    monkeypatch.setattr(phases, "CHECKPOINT_SECONDS", -1.0)
+    epoch, count = phases.Retraining.epoch, []
+
+    def dies(self):
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        count.append(1)
+        return epoch(self)
+
+    monkeypatch.setattr(phases.Retraining, "epoch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        prune(digits_folder, [], warm[0], RETRAIN, tmp_path / "model", tmp_path / "mask")
+    monkeypatch.setattr(phases.Retraining, "epoch", epoch)
+    prune(digits_folder, [], warm[0], RETRAIN, tmp_path / "model", tmp_path / "mask")
+    same_outcome(retrained, tmp_path)
+
+
+def test_retraining_sees_the_kept_samples_and_their_soft_labels(digits_folder, monkeypatch):
+    """The verdict says which are relabelled; every batch's loss is compared with the definition."""
+    table = open_table(digits_folder)
+    work = Seed(table, TRAIN, 8, 0)
+    size = len(work.trainer.table)
+    rng = np.random.default_rng(0)
+    posterior_NC = rng.dirichlet(np.ones(10), size).astype(np.float16)
+    ones_N = np.ones(size, dtype=np.float32)
+    semantics = Semantics(-ones_N, ones_N, posterior_NC.argmax(1).astype(np.int32), posterior_NC)
+    pruner = Pruner(PRUNE, None, work.trainer.table.label, semantics=semantics)
+    kept_N = rng.random(size) < 0.5
+    reason_N = np.where(kept_N & (rng.random(size) < 0.3), CODE[Reason.RELABELLED], CODE[Reason.KEPT])
+    monkeypatch.setattr(pruner, "verdict", lambda: Verdict(kept_N, ones_N, reason_N))
+    phase = phases.Retraining(work, pruner, PRUNE, [])
+    seen, objective = [], phase.objective
+
+    def checked(index_B, loss_B, logits_BC):
+        found = objective(index_B, loss_B, logits_BC)
+        index, log_p = index_B.numpy(), logits_BC.detach().log_softmax(1).double().numpy()
+        soft = reason_N[index] == CODE[Reason.RELABELLED]
+        wanted = np.where(soft, -(posterior_NC[index] * log_p).sum(1), loss_B.detach().numpy())
+        assert found.item() == pytest.approx(wanted.mean(), rel=1e-5)
+        seen.extend(index)
+        return found
+
+    monkeypatch.setattr(phase, "objective", checked)
+    entry = phase.epoch()
+    assert entry["phase"] == "retrain"
+    assert entry["kept"] == kept_N.mean()
+    assert kept_N[seen].all()
+    assert len(set(seen)) == len(seen) == kept_N.sum() // 32 * 32
+    monkeypatch.setattr(pruner, "verdict", lambda: Verdict(~ones_N.astype(bool), ones_N, reason_N))
+    with pytest.raises(InputError, match=f"retrain must have samples that the mask keeps, got none of {size}"):
+        phases.Retraining(work, pruner, PRUNE, [])
 
 
 def test_a_warm_up_of_another_data_set(digits_folder, warm, tmp_path):
