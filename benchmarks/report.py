@@ -25,7 +25,7 @@ class Comparison:
 
     pairs: int
     mean: float
-    p: float  # one-sided, of the arm being no better than the reference less the margin; NaN below two pairs
+    p: float  # one-sided, of the arm being no better than the reference less the margin; NaN where there is no spread
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -47,10 +47,8 @@ def compare(arm: dict[int, Run], reference: dict[int, Run], margin: float = 0.0)
     """One-sided paired t-test of arm > reference - margin."""
     seeds = sorted(set(arm) & set(reference))
     difference = np.array([arm[s]["test_accuracy"] - reference[s]["test_accuracy"] for s in seeds])
-    if len(seeds) < 2:
+    if len(seeds) < 2 or np.ptp(difference) < 1e-9:  # without spread there is nothing to test
         return Comparison(len(seeds), float(difference.mean()) if seeds else math.nan, math.nan)
-    if np.ptp(difference) == 0:
-        return Comparison(len(seeds), float(difference[0]), 0.0 if difference[0] > -margin else 1.0)
     p = stats.ttest_1samp(difference, -margin, alternative="greater").pvalue
     return Comparison(len(seeds), float(difference.mean()), float(p))
 
@@ -194,8 +192,10 @@ that of the last epoch, on the test split, with clean labels. Nothing was chosen
 for all epochs of the recipe, "full" stops at the budget of the others. Differences are paired by seed; p is of the
 one-sided paired t-test. Samples, TFLOP and seconds count preliminary runs (EL2N, forgetting, proxy); seconds are of
 training and choosing, {workers} run(s) side by side with {threads} thread(s) each. `similarity` and what is degraded
-from it stand in for a web-scale CLIP and were made by networks that saw clean labels of the other half. AUROC is of
-low q, or low pi, as a sign of a wrong label."""
+from it stand in for a web-scale CLIP and were made by networks that saw clean labels of the other half; `degraded94`
+has an AUROC of 0.94 on synthetic symmetric noise, and less on human noise. `clip` on CIFAR-10 is a small one, trained
+with true captions of the first 20,000 training pictures among others; on the digits, one trained on a split apart.
+AUROC is of low q, or low pi, as a sign of a wrong label."""
 
 
 def write_report(folder: Path, runs: Sequence[Run]) -> None:

@@ -11,7 +11,7 @@ STRIDE = 64  # between samples that are looked at, where an estimate will do
 
 def indifferent(logit_N: Values, scale: float, keep: float) -> bool:
     """Whether the mask does not discriminate: most of it lies in (0.1, 0.9), and its entropy near that of chance."""
-    part = logit_N[:: max(1, len(logit_N) // PROBED)]
+    part: Values = logit_N[:: max(1, len(logit_N) // PROBED)]
     soft, _ = soft_mask(part, scale, keep * len(part))
     soft = np.clip(soft, 1e-12, 1 - 1e-12)
     entropy = -(soft * np.log(soft) + (1 - soft) * np.log(1 - soft)).mean()
@@ -19,15 +19,10 @@ def indifferent(logit_N: Values, scale: float, keep: float) -> bool:
     return bool(((soft > 0.1) & (soft < 0.9)).mean() > 0.9 and entropy > 0.98 * chance)
 
 
-def churn(before_N: Bools, now_N: Bools) -> float:
-    """Fraction of the active samples that were not active before."""
-    return float(1 - np.count_nonzero(before_N & now_N) / max(1, np.count_nonzero(now_N)))
-
-
 def out_of_balance(difficulty_N: Values, consistency_N: Values) -> bool:
     """Whether one of two terms of a value moves the mask at least twenty times as much as the other."""
-    one, other = float(np.std(difficulty_N)), float(np.std(consistency_N))
-    return min(one, other) > 0 and max(one, other) > 20 * min(one, other)
+    low, high = sorted((float(np.std(difficulty_N)), float(np.std(consistency_N))))
+    return 0 < 20 * low < high
 
 
 def emptied_classes(label_N: Ints, accepted_N: Bools) -> npt.NDArray[np.int64]:

@@ -9,8 +9,8 @@ def kept_fraction(done: float, keep: float, curve: float, annealing: float) -> f
     """Fraction of the samples for an epoch, when early and late epochs get more than those in the middle.
 
     The fraction is min(1, a * (1 + curve * cos(2 pi done))). A run spends a budget of samples, so that an epoch on few
-    samples takes less of it; `a` is solved for the harmonic mean over the budget, annealing included, to be `keep`: then
-    a run has as many epochs as one that keeps the same fraction always. The last `annealing` keeps `keep` itself.
+    samples takes less of it; `a` is solved for the harmonic mean over the budget, annealing included, to be `keep`:
+    then a run has as many epochs as one that keeps the same fraction always. The last `annealing` keeps `keep` itself.
 
     Args:
         done: Fraction of the budget that is spent, in [0, 1).

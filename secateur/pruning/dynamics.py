@@ -13,8 +13,8 @@ def el2n(logit_NC: npt.NDArray[np.floating], label_N: Ints) -> Singles:
 
     Its mean over networks early in training is the score of Paul et al., arXiv 2107.07075.
 
-    >>> el2n(np.array([[0.0, 0.0], [0.0, 800.0]]), np.array([0, 0])).round(4).tolist()
-    [0.7071, 1.4142]
+    >>> el2n(np.array([[800.0, 0.0], [0.0, 0.0], [0.0, 800.0]]), np.zeros(3, dtype=np.int32))
+    array([0.        , 0.70710677, 1.4142135 ], dtype=float32)
     """
     shifted_NC = logit_NC.astype(np.float64) - logit_NC.max(axis=1, keepdims=True)
     error_NC = np.exp(shifted_NC)

@@ -41,10 +41,10 @@ class PruningCallback(Callback):
         Raises:
             InputError: The Trainer would keep the number of batches of the first epoch.
         """
-        if trainer.reload_dataloaders_every_n_epochs != 1:
+        every = trainer.reload_dataloaders_every_n_epochs  # type: ignore[attr-defined]
+        if every != 1:
             raise InputError(
-                "reload_dataloaders_every_n_epochs must be 1, as pruned epochs differ in length, "
-                f"got {trainer.reload_dataloaders_every_n_epochs}"
+                f"reload_dataloaders_every_n_epochs must be 1, as pruned epochs differ in length, got {every}"
             )
         if not self.sampler.pruner.trajectory:
             self.sampler.begin_epoch()
@@ -65,7 +65,7 @@ class PruningCallback(Callback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the fraction of the samples in the epoch, as `kept`."""
         pruner = self.sampler.pruner
-        self.log("kept", pruner.trajectory[-1]["count"] / len(pruner.samples), on_step=False, on_epoch=True)
+        pl_module.log("kept", pruner.trajectory[-1]["count"] / len(pruner.samples), on_step=False, on_epoch=True)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the validation loss, and choose the samples of the next epoch.

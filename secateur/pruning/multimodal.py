@@ -8,7 +8,7 @@ from secateur.pruning.budget import kept_fraction
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import State, as_array
 from secateur.pruning.method import CODE, Method, Progress, Reason, Samples, Selection, Semantics, Verdict, explain
-from secateur.pruning.selection import Bools, Singles, geometric, noisy, project, rank
+from secateur.pruning.selection import Bools, Singles, Values, geometric, noisy, project, rank
 from secateur.streams import uniform
 
 
@@ -40,24 +40,36 @@ class Multimodal(Method):
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Take one step on the mask, then draw the epoch's samples from it."""
         config, semantics = self.config, require_semantics(samples)
-        trusted_N = semantics.label_probability_N >= config.gate
+        trusted_N = self.trusted(semantics)
         if self.logit_N is None:
             self.look(samples, semantics, trusted_N)
         accepted_N = None if config.relabel else trusted_N
-        keep = kept_fraction(progress.done, config.keep, config.curve, config.annealing)
-        if progress.done >= 1 - config.annealing and self.logit_N is not None:
-            draw_N, phase = uniform(samples.key_N, "selection", progress.seed, progress.epoch), "anneal"
-        else:
+        annealed = progress.done >= 1 - config.annealing and self.logit_N is not None
+        if not annealed:
             self.learn(samples, progress)
-            assert self.logit_N is not None
-            scale = geometric(config.scale_start, config.scale_end, progress.done / (1 - config.annealing))
-            draw_N = noisy(self.logit_N, scale, samples.key_N, "selection", progress.seed, progress.epoch)
-            phase = "prune"
-            if config.keep < 1 and progress.done > 0.5 and alarms.indifferent(self.logit_N, scale, config.keep):
-                self.alarm("scores that do not discriminate: in mid-run the soft mask is still close to chance")
+        draw_N = self.evenly(samples, progress) if annealed else self.softly(samples, progress)
+        keep = kept_fraction(progress.done, config.keep, config.curve, config.annealing)
         count = max(1, round(keep * len(samples)))
         active_N, _ = project(draw_N, count, samples.label_N, samples.key_N, accepted_N, config.class_floor)
-        return Selection(active_N, relabelled_N=~trusted_N if config.relabel else None, phase=phase)
+        relabelled_N = None if accepted_N is not None or trusted_N.all() else ~trusted_N
+        return Selection(active_N, relabelled_N=relabelled_N, phase="anneal" if annealed else "prune")
+
+    def evenly(self, samples: Samples, progress: Progress) -> Values:
+        """Scores of a draw by chance alone."""
+        return uniform(samples.key_N, "selection", progress.seed, progress.epoch)
+
+    def softly(self, samples: Samples, progress: Progress) -> Values:
+        """Scores of a draw from the soft mask."""
+        config = self.config
+        assert self.logit_N is not None
+        scale = geometric(config.scale_start, config.scale_end, progress.done / (1 - config.annealing))
+        if config.keep < 1 and progress.done > 0.5 and alarms.indifferent(self.logit_N, scale, config.keep):
+            self.alarm("scores that do not discriminate: in mid-run the soft mask is still close to chance")
+        return noisy(self.logit_N, scale, samples.key_N, "selection", progress.seed, progress.epoch)
+
+    def trusted(self, semantics: Semantics) -> Bools:
+        """Samples whose label passes the gate, bool (N,); all where everything is to be kept."""
+        return np.asarray(semantics.label_probability_N >= (self.config.gate if self.config.keep < 1 else 0.0))
 
     def look(self, samples: Samples, semantics: Semantics, trusted_N: Bools) -> None:
         """Raise the alarms that can be raised at the start."""
@@ -67,6 +79,7 @@ class Multimodal(Method):
                 f"keep {config.keep:g} is out of reach: the gate accepts {trusted:.3f} of the samples; "
                 "lower gate to keep more"
             )
+        if not config.relabel:
             for label in alarms.emptied_classes(samples.label_N, trusted_N):
                 self.alarm(f"the gate accepts no sample of class {label}")
         if not semantics.fits:
@@ -88,8 +101,8 @@ class Multimodal(Method):
     def verdict(self, samples: Samples, selection: Selection) -> Verdict:
         """The top of the mask logits; what is gated out ranks below, by the probability that its label is right."""
         assert self.logit_N is not None
-        probability_N = require_semantics(samples).label_probability_N
-        trusted_N = probability_N >= self.config.gate
+        semantics = require_semantics(samples)
+        trusted_N, probability_N = self.trusted(semantics), semantics.label_probability_N
         accepted_N = None if self.config.relabel else trusted_N
         kept_N, floor_N = project(
             self.logit_N, self.count(samples), samples.label_N, samples.key_N, accepted_N, self.config.class_floor
@@ -98,7 +111,7 @@ class Multimodal(Method):
         if self.config.relabel:
             reason_N[kept_N & ~trusted_N] = CODE[Reason.RELABELLED]
             return Verdict(kept_N, self.logit_N, reason_N)
-        return Verdict(kept_N, np.where(trusted_N, self.logit_N, probability_N - 1), reason_N)
+        return Verdict(kept_N, np.where(trusted_N, self.logit_N, probability_N.astype(np.float32) - 1), reason_N)
 
     def state_dict(self) -> State:
         """Mask logits."""

@@ -80,11 +80,16 @@ class PruningSampler(Sampler[int]):
         self.pruner.samples = replace(self.pruner.samples, losses=self.losses)
         self.objective = Objective(self.pruner)
         self.warmup_epochs, self.batch_size, self.group = warmup_epochs, batch_size or 1, group
-        self.epoch = 0  # of the next `iter`
         self.validation_loss: float | None = None  # set it after each epoch, for the methods that need it
         self._visits_N: npt.NDArray[np.uint16] | None = None  # at the start of the epoch that has begun
-        self._told = 0  # visits in all when it began, or was gone on with
-        self._looks = 0
+        self._told = 0  # visits in all when it began, or was restored
+        self._moved = False  # whether `update` was called since
+        self._next = self._looks = 0
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that the next `iter` begins or goes on with: `range(sampler.epoch, epochs)` resumes."""
+        return self._next if self._visits_N is None or self._moved else self._next - 1
 
     def __iter__(self) -> Iterator[int]:
         """Begin an epoch, or go on with the one that was restored."""
@@ -106,17 +111,16 @@ class PruningSampler(Sampler[int]):
             self._looks += 1
             if self._looks > LOOKS:
                 raise InputError(f"update must be called for each batch, got none in {LOOKS} passes over the samples")
-            self.epoch = int(self.pruner.trajectory[-1]["epoch"]) + 1
             return
         self._choose()
-        self._visits_N, self._told, self._looks = self.losses.visits_N.copy(), told, 0
-        self.epoch += 1
+        self._visits_N, self._told = self.losses.visits_N.copy(), told
+        self._moved, self._looks, self._next = False, 0, self._next + 1
 
     def _choose(self) -> None:
-        config, epoch = self.pruner.config, self.epoch
+        config, epoch = self.pruner.config, self._next
         if epoch >= config.epochs:
             raise InputError(f"epochs must be the number that the loop runs, got {config.epochs} and one more")
-        rank, size = place(self.group)
+        size = place(self.group)[1]
         if size > 1 and self.objective.steps:
             raise InputError(f"method {config.method!r} must run in one process, as it learns at each step, got {size}")
         if epoch < self.warmup_epochs:
@@ -187,6 +191,7 @@ class PruningSampler(Sampler[int]):
                 "loss must be one number for each position (reduction='none'), "
                 f"got shape {tuple(loss_B.shape)} for {tuple(index_B.shape)}"
             )
+        self._moved = True
         return self.objective(index_B, loss_B, logits_BC)
 
     def mask(self) -> Mask:
@@ -207,7 +212,7 @@ class PruningSampler(Sampler[int]):
         within = self._visits_N is not None and self._left()
         state = {
             "pruner": self.pruner.state_dict(),
-            "epoch": int(self.pruner.trajectory[-1]["epoch"]) if within else self.epoch,
+            "next": self._next,
             "consumed": np.packbits(self._consumed()) if within else None,
             "world_size": place(self.group)[1],
             "validation_loss": self.validation_loss,
@@ -229,9 +234,10 @@ class PruningSampler(Sampler[int]):
                 "a state saved between epochs fits any"
             )
         self.pruner.load_state_dict(state["pruner"])
-        self.epoch, self.validation_loss = int(state["epoch"]), state["validation_loss"]
+        self._next, self.validation_loss = int(state["next"]), state["validation_loss"]
         visits_N = self.losses.visits_N
-        self._told, self._looks, self._visits_N = int(visits_N.sum(dtype=np.int64)), 0, None
+        self._told, self._moved, self._looks = int(visits_N.sum(dtype=np.int64)), False, 0
+        self._visits_N = None
         if state["consumed"] is not None:
             self._visits_N = visits_N - np.unpackbits(as_array(state["consumed"]), count=len(visits_N))
 

@@ -124,4 +124,4 @@ def agrees(choice_N: npt.NDArray[np.integer], label_N: npt.NDArray[np.int32]) ->
     size, classes = len(label_N), int(max(label_N.max(), choice_N.max())) + 1
     share_C, chosen_C = (np.bincount(one_N, minlength=classes) / size for one_N in (label_N, choice_N))
     chance = float(share_C @ chosen_C)
-    return float((choice_N == label_N).mean()) > chance + 5 * np.sqrt(chance * (1 - chance) / size)
+    return bool((choice_N == label_N).mean() > chance + 5 * np.sqrt(chance * (1 - chance) / size))

@@ -83,8 +83,8 @@ def fit_neighbours(
     """The label model of `fit_label_model` with neighbours in the place of CLIP.
 
     The labels of neighbours go wrong as the sample's own does, so the likelihood alone cannot tell noise from mixed
-    neighbourhoods: EM would find every label right. Transitions are therefore counted (Northcutt et al., JAIR 2021), T[c,
-    y] ~ 1 + the samples labelled y whose neighbours say c, and the temperature is fitted under them. Where classes
+    neighbourhoods: EM would find every label right. Transitions are therefore counted (Northcutt et al., JAIR 2021):
+    T[c, y] ~ 1 + the samples labelled y whose neighbours say c. The temperature is fitted under them. Where classes
     overlap, that counts some right labels as wrong.
 
     Args:
@@ -95,10 +95,10 @@ def fit_neighbours(
     Raises:
         InputError: An embedding is zero or not finite, or there is only one.
     """
-    label_N = label_N.astype(np.int32)
-    log_p_NC = np.log(neighbour_probability(embedding_ND, label_N, classes))
+    given_N: npt.NDArray[np.int32] = label_N.astype(np.int32)
+    log_p_NC = np.log(neighbour_probability(embedding_ND, given_N, classes))
     count_CC = np.ones((log_p_NC.shape[1],) * 2)
-    np.add.at(count_CC, (log_p_NC.argmax(axis=1), label_N), 1)
+    np.add.at(count_CC, (log_p_NC.argmax(axis=1), given_N), 1)
     transition_CC = count_CC / count_CC.sum(axis=1, keepdims=True)
-    temperature = fit_temperature(log_p_NC, transition_CC, label_N)
-    return describe(log_p_NC, temperature, transition_CC, label_N)
+    temperature = fit_temperature(log_p_NC, transition_CC, given_N)
+    return describe(log_p_NC, temperature, transition_CC, given_N)

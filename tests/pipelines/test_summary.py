@@ -14,9 +14,7 @@ def test_without_known_labels_nothing_is_said_of_wrong_ones() -> None:
 
 def test_a_precision_that_is_not_defined_is_left_out() -> None:
     noise = {"wrong": 10, "found_wrong": 0, "recall": 0.0, "precision": None, "dropped_wrong_all": 3}
-    assert noise_line(noise) == (
-        "Of 10 wrong labels the mask found 0 inconsistent (recall 0 %), and dropped 3."
-    )
+    assert noise_line(noise) == ("Of 10 wrong labels the mask found 0 inconsistent (recall 0 %), and dropped 3.")
 
 
 def test_the_share_of_start_up() -> None:

@@ -25,8 +25,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
 ]
 EPOCHS, BATCH = 6, 20
-x_ND = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
-label_N = (x_ND.sum(1) > 0).long()
+INPUTS = torch.randn(200, 5, generator=torch.Generator().manual_seed(0))
+LABELS = (INPUTS.sum(1) > 0).long()
 
 
 class Module(lightning.LightningModule):
@@ -56,8 +56,8 @@ class Module(lightning.LightningModule):
 
 
 def fit(folder, stop_at=None, ckpt_path=None, workers=0, trainer_settings=None, warmup=1, **checkpoint):
-    sampler = PruningSampler(label_N, epochs=EPOCHS, warmup_epochs=warmup, keep=0.4, method="adaptive", ramp=0.2)
-    data = TensorDataset(torch.arange(200), x_ND, label_N)
+    sampler = PruningSampler(LABELS, epochs=EPOCHS, warmup_epochs=warmup, keep=0.4, method="adaptive", ramp=0.2)
+    data = TensorDataset(torch.arange(200), INPUTS, LABELS)
     loader = DataLoader(data, BATCH, sampler=sampler, num_workers=workers, persistent_workers=workers > 0)
     module = Module(sampler, stop_at)
     saver = ModelCheckpoint(folder, save_top_k=-1, filename="{epoch}-{step}", **checkpoint)
@@ -129,11 +129,11 @@ def test_without_a_warm_up_lightning_knows_the_length_of_the_first_epoch(tmp_pat
 def test_wrong_use(tmp_path):
     with pytest.raises(InputError, match=r"reload_dataloaders_every_n_epochs must be 1, .*, got 0"):
         fit(tmp_path, trainer_settings={"reload_dataloaders_every_n_epochs": 0})
-    sampler = PruningSampler(label_N, epochs=EPOCHS)
+    sampler = PruningSampler(LABELS, epochs=EPOCHS)
     callback = PruningCallback(sampler)
 
     class Trainer:
-        train_dataloader = DataLoader(label_N, sampler=DistributedSampler(label_N, 2, 0))
+        train_dataloader = DataLoader(LABELS, sampler=DistributedSampler(LABELS, 2, 0))
 
     with pytest.raises(InputError, match=r"use_distributed_sampler=False\), got DistributedSampler"):
         callback.on_train_start(Trainer(), None)

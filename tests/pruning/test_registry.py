@@ -133,7 +133,7 @@ def test_every_built_in_method_says_what_it_is():
     for name, method in METHODS.items():
         assert method.summary, name
         assert method.paper, name
-        assert (method.cost == Method.cost) == (not set(method.needs) - {"validation"}), name
+        assert method.cost != Method.cost or not set(method.needs) - {"validation"}, name
 
 
 def test_the_names_of_methods_are_known_without_what_they_use():

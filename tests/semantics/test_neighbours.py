@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 from sklearn.metrics import roc_auc_score
 
+from secateur.dataset import open_table
 from secateur.errors import InputError
 from secateur.semantics.neighbours import fit_neighbours, nearest, neighbour_probability
+from secateur.training import runs
 
 
 def clusters(samples=1500, classes=10, width=32, spread=0.6, seed=0):
@@ -86,3 +90,18 @@ def test_few_samples_and_wrong_input():
     assert p_NC == pytest.approx(np.full((3, 2), 0.5))
     with pytest.raises(InputError, match="embeddings must be two or more finite vectors other than zero, got 2"):
         nearest(np.array([[0.0, 0], [0, 1]]))
+
+
+def test_the_pruning_step_asks_the_neighbours_only_if_told_to(digits_folder, monkeypatch):
+    train = open_table(digits_folder).part("train")
+    embedding_ND = np.eye(10)[train.label] + np.random.default_rng(0).normal(scale=0.1, size=(len(train), 10))
+    text_CD = np.zeros((10, 10))
+    made = SimpleNamespace(image_ND=embedding_ND, text_CD=text_CD, info={"model": "m", "weights": "w"})
+    monkeypatch.setattr(runs, "open_embeddings", lambda folders, table: made)
+    semantics, figures = runs.read_semantics(train, ["somewhere"], "neighbours")
+    assert figures["source"] == "neighbours"
+    assert (semantics.suggested_N == train.label).mean() > 0.97
+    _, figures = runs.read_semantics(train, ["somewhere"])
+    assert figures["source"] == "clip"
+    assert figures["zero_shot_agreement"] < 0.3
+    assert runs.read_semantics(train, [], "neighbours") == (None, None)
