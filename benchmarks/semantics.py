@@ -19,7 +19,6 @@ from secateur.pruning.method import Semantics
 from secateur.semantics.config import ClipConfig
 from secateur.semantics.consistency import fit_label_model, log_softmax
 from secateur.semantics.embed import embed_classes, embed_pictures, embed_shard, open_embeddings
-from secateur.training.runs import as_semantics
 
 TARGETS = {"degraded94": 0.94, "degraded90": 0.90, "degraded80": 0.80}
 NAMES = ("similarity", *TARGETS, "clip")
@@ -78,7 +77,7 @@ def fit(similarity_NC: Floats, data: Data) -> tuple[Semantics, dict[str, Any]]:
     if data.wrong_N.any():
         figures["auroc_of_q"] = auroc(-model.consistency_N, data.wrong_N)
         figures["auroc_of_pi"] = auroc(-model.label_probability_N, data.wrong_N)
-    return as_semantics(model), figures
+    return Semantics.of(model), figures
 
 
 def clip_embeddings(data: Data, folder: str | Path | None, cache_folder: str | Path) -> tuple[Floats, Floats]:

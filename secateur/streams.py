@@ -36,15 +36,21 @@ def stream_seed(*stream: str | int) -> int:
 
 def mixed(z_N: Keys) -> Keys:
     """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014), which is one to one."""
-    z_N = (z_N ^ (z_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z_N = (z_N ^ (z_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z_N ^ (z_N >> np.uint64(31))
+    z_N = z_N.copy()
+    shifted_N = np.empty_like(z_N)  # new memory for every term would cost more than the arithmetic
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        z_N ^= np.right_shift(z_N, np.uint64(shift), out=shifted_N)
+        z_N *= np.uint64(factor)
+    return z_N
 
 
 def uniform(key_N: Keys, *stream: str | int) -> Floats:
     """One number in [0, 1) for each sample of a stream, float64 (N,): a hash of the sample's key and the stream."""
-    bits_N = mixed(key_N ^ np.uint64(stream_seed(*stream))) >> np.uint64(11)
-    return bits_N.astype(np.float64) * 2.0**-53
+    bits_N = mixed(key_N ^ np.uint64(stream_seed(*stream)))
+    bits_N >>= np.uint64(11)
+    u_N = bits_N.astype(np.float64)
+    u_N *= 2.0**-53
+    return u_N
 
 
 def shuffled(key_N: Keys, *stream: str | int) -> npt.NDArray[np.int64]:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from secateur.pruning import methods
+
 README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
 
@@ -15,7 +17,8 @@ def test_there_is_code():
 
 @pytest.mark.parametrize("code", BLOCKS, ids=range(len(BLOCKS)))
 def test_code(code, tmp_path, monkeypatch, digits_clip_state):
-    assert len([line for line in code.splitlines() if line.strip()]) < 15
+    assert len([line for line in code.splitlines() if line.strip()]) < (50 if "(Method)" in code else 15)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))  # one of the blocks adds to it
     monkeypatch.setenv("SECATEUR_STATE_URI", str(digits_clip_state))
     exec(compile(code, str(README), "exec"), {"__name__": "readme"})

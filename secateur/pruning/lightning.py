@@ -34,6 +34,7 @@ class PruningCallback(Callback):
             validation_loss: Name under which the module logs it in validation, for the methods that need it.
         """
         self.sampler, self.validation_loss = sampler, validation_loss
+        self.validated = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the Trainer, and choose the samples of the first epoch: Lightning is about to ask for their number.
@@ -67,6 +68,10 @@ class PruningCallback(Callback):
         pruner = self.sampler.pruner
         pl_module.log("kept", pruner.trajectory[-1]["count"] / len(pruner.samples), on_step=False, on_epoch=True)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note that there was a validation."""
+        self.validated = not trainer.sanity_checking
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take up the validation loss, and choose the samples of the next epoch.
 
@@ -77,7 +82,7 @@ class PruningCallback(Callback):
             logged = trainer.callback_metrics
             if self.validation_loss in logged:
                 self.sampler.validation_loss = float(logged[self.validation_loss])
-            elif trainer.fit_loop.epoch_loop.val_loop._has_run:
+            elif self.validated:
                 raise InputError(f"validation_loss must be among {sorted(logged)}, got {self.validation_loss!r}")
         if self.sampler.epoch < self.sampler.pruner.config.epochs:
             self.sampler.begin_epoch()

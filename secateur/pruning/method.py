@@ -12,6 +12,7 @@ import numpy.typing as npt
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import SampleLosses, State
 from secateur.pruning.selection import Bools, Ints, Singles, Values
+from secateur.semantics.consistency import LabelModel
 from secateur.streams import Keys
 
 
@@ -42,6 +43,18 @@ class Semantics:
     posterior_NC: npt.NDArray[np.float16] | None = None  # t, probability of every class given picture and label
     probability_NC: npt.NDArray[np.float16] | None = None  # p, that of every class by the picture alone, calibrated
     fits: bool = True  # whether it agrees with the labels more than chance would
+
+    @classmethod
+    def of(cls, model: LabelModel) -> "Semantics":
+        """What methods are told of a label model."""
+        return cls(
+            model.consistency_N.astype(np.float32),
+            model.label_probability_N.astype(np.float32),
+            model.suggested_N,
+            model.posterior_NC,
+            model.probability_NC,
+            model.fits,
+        )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Dynamic pruning under two signals, difficulty and semantic consistency, after arXiv 2507.12750."""
 
 import numpy as np
+import numpy.typing as npt
 
 from secateur.errors import InputError
 from secateur.pruning import alarms
@@ -8,7 +9,7 @@ from secateur.pruning.budget import kept_fraction
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import State, as_array
 from secateur.pruning.method import CODE, Method, Progress, Reason, Samples, Selection, Semantics, Verdict, explain
-from secateur.pruning.selection import Bools, Singles, Values, geometric, noisy, project, rank
+from secateur.pruning.selection import LEVELS, Bools, Singles, Values, geometric, noisy, project, rank
 from secateur.streams import uniform
 
 
@@ -36,6 +37,7 @@ class Multimodal(Method):
     def __init__(self, config: PruneConfig) -> None:
         super().__init__(config)
         self.logit_N: Singles | None = None
+        self.consistency_N: npt.NDArray[np.uint16] | None = None  # its rank, which never changes, in 16 bits
 
     def select(self, samples: Samples, progress: Progress) -> Selection:
         """Take one step on the mask, then draw the epoch's samples from it."""
@@ -92,7 +94,10 @@ class Multimodal(Method):
         config, semantics = self.config, require_semantics(samples)
         hard_N = np.float32(config.difficulty_weight) * rank(samples.losses.difficulty(), samples.key_N, progress.seed)
         if config.semantic_weight and semantics.fits:
-            fit_N = np.float32(config.semantic_weight) * rank(semantics.consistency_N, samples.key_N, progress.seed)
+            if self.consistency_N is None:
+                rank_N = rank(semantics.consistency_N, samples.key_N, progress.seed)
+                self.consistency_N = np.rint(rank_N * (LEVELS - 1)).astype(np.uint16)
+            fit_N = self.consistency_N * np.float32(config.semantic_weight / (LEVELS - 1))
             if alarms.out_of_balance(hard_N[:: alarms.STRIDE], fit_N[:: alarms.STRIDE]):
                 self.alarm("terms out of balance: difficulty or consistency moves the mask twenty times as much")
             hard_N += fit_N

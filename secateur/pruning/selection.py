@@ -13,6 +13,7 @@ Ints = npt.NDArray[np.int32]
 
 TIES = "ties"
 LEVELS = 2**16
+STRETCH = 2**16
 
 
 def rank(value_N: Values, key_N: Keys, seed: int = 0) -> Singles:
@@ -38,12 +39,14 @@ def rank(value_N: Values, key_N: Keys, seed: int = 0) -> Singles:
 
 def levels(value_N: Values) -> npt.NDArray[np.uint16]:
     """Values in order-preserving steps of 16 bits, uint16 (N,): fine for small numbers, coarse for large ones."""
-    bits_N = np.asarray(value_N, dtype=np.float32).view(np.int32)
-    # The bits of floats are in order, those of negative ones backwards.
-    bits_N = np.where(bits_N < 0, bits_N ^ np.int32(0x7FFFFFFF), bits_N)
-    low = int(bits_N.min())
-    shift = max(0, (int(bits_N.max()) - low).bit_length() - 16)
-    return ((bits_N - np.int64(low)).view(np.uint64) >> np.uint64(shift)).astype(np.uint16)
+    bits_N = np.asarray(value_N, dtype=np.float32).view(np.uint32)
+    top_bit = np.uint32(2**31)
+    if bits_N.max() >= top_bit:
+        # The bits of floats are in order but for the sign: negative ones come backwards, and after the positive ones.
+        bits_N = np.where(bits_N >= top_bit, ~bits_N, bits_N | top_bit)
+    low = bits_N.min()
+    shift = max(0, int(bits_N.max() - low).bit_length() - 16)
+    return np.asarray((bits_N - low) >> np.uint32(shift), dtype=np.uint16)
 
 
 def geometric(start: float, end: float, done: float) -> float:
@@ -123,9 +126,12 @@ def noisy(logit_N: Values, scale: float, key_N: Keys, *stream: str | int) -> Sin
     The noise is log(u / (1 - u)) with u uniform and seeded by sample and stream (the Gumbel trick for a Bernoulli): at
     a small scale the draw is nearly even, at a large one it is top-k.
     """
-    u_N = uniform(key_N, *stream).astype(np.float32) + np.float32(2.0**-25)
+    u_N = uniform(key_N, *stream).astype(np.float32)
+    u_N += np.float32(2.0**-25)
     u_N /= np.float32(1 + 2.0**-23) - u_N
-    return np.asarray(np.log(u_N, out=u_N) + np.float32(scale) * logit_N.astype(np.float32, copy=False))
+    np.log(u_N, out=u_N)
+    u_N += np.float32(scale) * logit_N.astype(np.float32, copy=False)
+    return u_N
 
 
 def top(score_N: Values, count: int, key_N: Keys) -> Bools:
@@ -143,6 +149,16 @@ def top(score_N: Values, count: int, key_N: Keys) -> Bools:
         tied = tied[np.argsort(uniform(key_N[tied], TIES), kind="stable")[:missing]]
     top_N[tied] = True
     return top_N
+
+
+def class_counts(label_N: Ints, member_N: Bools | None, classes: int) -> npt.NDArray[np.int64]:
+    """Members of each class, int64 (C,); a stretch at a time, which stays in the processor's cache."""
+    count_C = np.zeros(classes, dtype=np.int64)
+    for start in range(0, len(label_N), STRETCH):
+        label_M = label_N[start : start + STRETCH]
+        label_M = label_M if member_N is None else label_M[member_N[start : start + STRETCH]]
+        count_C += np.bincount(label_M, minlength=classes)
+    return count_C
 
 
 def project(
@@ -163,17 +179,18 @@ def project(
     """
     if accepted_N is not None:
         count = min(count, int(np.count_nonzero(accepted_N)))
-        score_N = np.where(accepted_N, score_N, -np.inf)
+        score_N = np.where(accepted_N, score_N, score_N.dtype.type(-np.inf))
     plain_N = top(score_N, count, key_N)
     none_N = np.zeros(len(score_N), dtype=bool)
     if floor == 0:
         return plain_N, none_N
     # Every class is left with min(floor * keep * n_c, accepted_c), rounded down.
-    quota_C = np.floor(floor * (count / len(score_N)) * np.bincount(label_N)).astype(np.int64)
-    if (np.bincount(label_N[plain_N], minlength=len(quota_C)) >= quota_C).all():
+    size_C = class_counts(label_N, None, int(label_N.max()) + 1)
+    quota_C = np.floor(floor * (count / len(score_N)) * size_C).astype(np.int64)
+    if (class_counts(label_N, plain_N, len(quota_C)) >= quota_C).all():
         return plain_N, none_N
     if accepted_N is not None:
-        quota_C = np.minimum(quota_C, np.bincount(label_N[accepted_N], minlength=len(quota_C)))
+        quota_C = np.minimum(quota_C, class_counts(label_N, accepted_N, len(quota_C)))
     owed_N = none_N.copy()
     for label in np.flatnonzero(quota_C):
         members = np.flatnonzero(label_N == label)

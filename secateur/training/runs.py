@@ -20,7 +20,7 @@ from secateur.pruning.mask import Mask, write_mask, write_trajectory
 from secateur.pruning.method import Semantics
 from secateur.pruning.methods import find_method
 from secateur.pruning.pruner import Pruner
-from secateur.semantics.consistency import LabelModel, fit_label_model
+from secateur.semantics.consistency import fit_label_model
 from secateur.semantics.embed import open_embeddings
 from secateur.semantics.neighbours import fit_neighbours
 from secateur.training.checkpoint import CheckpointStore, dump, load
@@ -186,19 +186,7 @@ def read_semantics(
         100 * model.zero_shot_agreement,
         100 * model.expected_wrong,
     )
-    return as_semantics(model), figures
-
-
-def as_semantics(model: LabelModel) -> Semantics:
-    """What methods are told of a label model."""
-    return Semantics(
-        model.consistency_N.astype(np.float32),
-        model.label_probability_N.astype(np.float32),
-        model.suggested_N,
-        model.posterior_NC,
-        model.probability_NC,
-        model.fits,
-    )
+    return Semantics.of(model), figures
 
 
 def run_identity(table: ImageTable, config: TrainConfig, size: int) -> dict[str, Any]:
