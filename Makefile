@@ -18,7 +18,7 @@ run: $(READY) ## Prune the digits while training on them; more with ARGS="--keep
 	@$(BIN)/secateur run $(ARGS)
 
 test: $(READY) ## Run the tests, with coverage
-	@$(BIN)/pytest --cov --cov-report=term $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

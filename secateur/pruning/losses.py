@@ -22,6 +22,19 @@ def as_array(values: Any) -> npt.NDArray[Any]:
     return np.asarray(values)
 
 
+def as_tensors(value: Any) -> Any:
+    """Arrays as tensors and NumPy's numbers as Python's, all the way down, for a file read with `weights_only`."""
+    import torch  # methods at work do without
+
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value))
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, dict):
+        return {key: as_tensors(part) for key, part in value.items()}
+    return [as_tensors(part) for part in value] if isinstance(value, list | tuple) else value
+
+
 class SampleLosses:
     """Last loss, moving average and number of visits of each sample.
 

@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 from secateur.errors import InputError, require_range
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.distributed import Group, SharedLosses, check_same, place, shared_mean
-from secateur.pruning.losses import State, as_array
+from secateur.pruning.losses import State, as_array, as_tensors
 from secateur.pruning.mask import Mask
 from secateur.pruning.method import Semantics
 from secateur.pruning.objective import Objective
@@ -246,14 +246,3 @@ def in_chunks(positions: npt.NDArray[np.int64]) -> Iterator[int]:
     """Python's numbers for an array, a few at a time: all at once they take five times the memory."""
     for start in range(0, len(positions), CHUNK):
         yield from positions[start : start + CHUNK].tolist()
-
-
-def as_tensors(value: Any) -> Any:
-    """Arrays as tensors and NumPy's numbers as Python's, all the way down."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {key: as_tensors(part) for key, part in value.items()}
-    return [as_tensors(part) for part in value] if isinstance(value, list | tuple) else value

@@ -4,30 +4,17 @@ import io
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from secateur.errors import InputError
+from secateur.pruning.losses import as_tensors
 from secateur.state import DurableState, content_key
-
-
-def to_plain(value: Any) -> Any:
-    """Arrays as tensors, all the way down, for a file that can be read with `weights_only`."""
-    if isinstance(value, np.ndarray):
-        return torch.from_numpy(np.ascontiguousarray(value))
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, dict):
-        return {k: to_plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(v) for v in value]
-    return value
 
 
 def dump(state: dict[str, Any]) -> bytes:
     """A state as bytes."""
     buffer = io.BytesIO()
-    torch.save(to_plain(state), buffer)
+    torch.save(as_tensors(state), buffer)
     return buffer.getvalue()
 
 

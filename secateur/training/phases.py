@@ -184,8 +184,7 @@ class Retraining:
             self.target_NC = torch.from_numpy(semantics.posterior_NC).to(device)
         train, samples = work.trainer.config, len(self.kept_N)
         self.climb = train.warmup_epochs * (round(config.keep * samples) // train.batch_size)
-        ordinary_steps = (config.epochs - train.warmup_epochs) * samples / train.batch_size
-        self.fall = max(1, round(ordinary_steps * config.keep))
+        self.fall = pruning_steps(config, samples, train.batch_size, train.warmup_epochs)
         self.steps = self.epochs = 0
 
     @property

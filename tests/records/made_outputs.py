@@ -71,7 +71,8 @@ def write_outputs(folder: Path, *, kept_first: int = 8, method: str = "multimoda
         },
     )
     write_mask(folder / "mask", mask)
-    write_trajectory(folder / "mask", [{"seed": 3, "epoch": 0, "phase": "prune", "active": kept}])
+    row = {"seed": 3, "epoch": 0, "phase": "prune", "count": int(kept.sum()), "active": np.packbits(kept)}
+    write_trajectory(folder / "mask", [row])
     outputs = Outputs(folder, mask.digest)
     write_run(outputs, dataset, method)
     write_json(outputs.files["results_file"], results(dataset, mask, method))
