@@ -2,41 +2,43 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.recipes import make_network
+from benchmarks.recipes import Recipe, make_network
+from secateur.dataset import ImageTable
+from secateur.dataset.loader import Pictures
 from secateur.files import replacing
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.methods import METHODS
 from secateur.training.config import TrainConfig
 from secateur.training.preliminary import Preliminary, Scout
 
-if TYPE_CHECKING:
-    from benchmarks.runs import Job, Setting
 
-
-def run(setting: "Setting", job: "Job", config: PruneConfig, train_config: TrainConfig) -> Preliminary:
+def run(
+    recipe: Recipe,
+    cache: str,
+    seed: int,
+    config: PruneConfig,
+    train_config: TrainConfig,
+    table: ImageTable,
+    pictures: Pictures,
+) -> Preliminary:
     """Make the scores that an arm's method needs, or take them from the cache."""
-    from benchmarks.runs import load_data, load_pictures
-
     names = [need for need in METHODS[config.method].needs if need not in ("semantics", "validation")]
     if not names:
         return Preliminary()
-    table, recipe = load_data(setting, job.labels).table, setting.chosen
     share = f"-{config.keep:g}" if "proxy" in names else ""
-    stem = f"{'-'.join(names)}-{recipe.name}-{config.epochs}-{table.info.digest[:12]}-seed{job.seed}{share}"
-    file = Path(setting.cache) / f"{stem}.npz"
+    stem = f"{'-'.join(names)}-{recipe.name}-{config.epochs}-{table.info.digest[:12]}-seed{seed}{share}"
+    file = Path(cache) / f"{stem}.npz"
     if not file.is_file():
-        pictures = load_pictures(setting, job.labels, "train")
         make = partial(make_network, recipe, len(table.info.classes), pictures)
         scout = Scout(
             table.part("train"),
             train_config,
             config,
             recipe.size,
-            job.seed,
+            seed,
             pictures,
             make,
             partial(make, proxy=True),

@@ -191,7 +191,8 @@ Every arm is given the same number of steps at the same batch size and ends at a
 that of the last epoch, on the test split, with clean labels. Nothing was chosen on it. "Full data to the end" trains
 for all epochs of the recipe, "full" stops at the budget of the others. Differences are paired by seed; p is of the
 one-sided paired t-test. Samples, TFLOP and seconds count preliminary runs (EL2N, forgetting, proxy); seconds are of
-training and choosing, {workers} run(s) side by side with {threads} thread(s) each. `similarity` and what is degraded
+training and choosing, {workers} run(s) side by side with {threads} thread(s) each, on a machine that was not always
+quiet: compare samples and TFLOP. `similarity` and what is degraded
 from it stand in for a web-scale CLIP and were made by networks that saw clean labels of the other half; `degraded94`
 has an AUROC of 0.94 on synthetic symmetric noise, and less on human noise. `clip` on CIFAR-10 is a small one, trained
 with true captions of the first 20,000 training pictures among others; on the digits, one trained on a split apart.

@@ -16,8 +16,8 @@ class PruneConfig:
     rate: float = 0.5  # eta: weight of the newest scores in the mask, in (0, 1]
     scale_start: float = 4.0  # alpha of the soft mask after the warm-up
     scale_end: float = 400.0  # alpha at the end; the mask is then all but hard
-    gate: float = 0.5  # multimodal: a sample whose label is right with less than this probability is out; 0 for no gate
-    relabel: bool = False  # multimodal: train what the gate refuses towards CLIP's soft label instead of leaving it out
+    gate: float = 0.5  # methods with CLIP: a label that is right with less than this probability is refused; 0 for none
+    relabel: bool = False  # multimodal: train samples with refused labels towards CLIP's soft ones, instead of none
     semantics: str = "clip"  # multimodal: "clip", or "neighbours": labels of the nearest embeddings, no class texts
     difficulty_weight: float = 1.0  # multimodal: weight of the rank of the loss
     semantic_weight: float = 1.0  # multimodal: lambda, weight of the rank of semantic consistency
