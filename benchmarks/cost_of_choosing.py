@@ -44,7 +44,7 @@ def make_samples(size: int, seed: int = 0) -> Samples:
     losses.mean_N = 0.5 * losses.last_N + 0.5 * rng.gamma(0.5, 1.0, size).astype(np.float32)
     losses.visits_N[:] = 3
     probability_N = rng.beta(8, 1, size).astype(np.float32)
-    semantics = Semantics(np.log(probability_N), np.sqrt(probability_N), label_N.copy())
+    semantics = Semantics(np.log(probability_N), np.sqrt(probability_N), label_N.astype(np.int16))
     return Samples(sample_keys(np.arange(size)), label_N, losses, semantics)
 
 

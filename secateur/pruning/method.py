@@ -50,7 +50,7 @@ class Semantics:
         return cls(
             model.consistency_N.astype(np.float32),
             model.label_probability_N.astype(np.float32),
-            model.suggested_N,
+            model.suggested_N.astype(np.int16 if model.posterior_NC.shape[1] <= 2**15 else np.int32),
             model.posterior_NC,
             model.probability_NC,
             model.fits,

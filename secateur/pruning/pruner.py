@@ -119,7 +119,7 @@ class Pruner:
             loss=self.samples.losses.mean_N.copy(),
             consistency=says.consistency_N.astype(np.float32) if says else unknown_N,
             label_probability=says.label_probability_N.astype(np.float32) if says else unknown_N,
-            suggested_label=says.suggested_N if says else np.full(size, -1, dtype=np.int32),
+            suggested_label=says.suggested_N.astype(np.int32) if says else np.full(size, -1, dtype=np.int32),
             epochs_used=self.samples.losses.visits_N.astype(np.int32),
             meta={
                 "dataset": dataset or {},

@@ -27,7 +27,12 @@ def rank(value_N: Values, key_N: Keys, seed: int = 0) -> Singles:
     """
     samples = len(value_N)
     if samples <= LEVELS:
-        order = np.lexsort((uniform(key_N, TIES, seed), value_N))
+        order = np.argsort(value_N)  # vectorised where the CPU can, and then not stable
+        in_order = value_N[order]
+        same = in_order[1:] == in_order[:-1]
+        tied = np.flatnonzero(np.append(same, False) | np.insert(same, 0, False))
+        members = order[tied]
+        order[tied] = members[np.lexsort((uniform(key_N[members], TIES, seed), value_N[members]))]
         rank_N = np.empty(samples, dtype=np.float32)
         rank_N[order] = np.arange(samples) / max(1, samples - 1)
         return rank_N
@@ -73,7 +78,7 @@ def soft_mask(logit_N: Values, scale: float, total: float, accepted_N: Bools | N
     Returns:
         The mask, float64 (N,) in [0, 1], and mu. Its sum is right to 1e-9 for float64 logits, to 1e-6 for float32.
     """
-    logit_M = logit_N if accepted_N is None else logit_N[accepted_N]
+    logit_M = logit_N if accepted_N is None else np.compress(accepted_N, logit_N)
     soft_M: Values
     if total >= len(logit_M):
         soft_M, mu = np.ones(len(logit_M)), -np.inf
@@ -156,7 +161,7 @@ def class_counts(label_N: Ints, member_N: Bools | None, classes: int) -> npt.NDA
     count_C = np.zeros(classes, dtype=np.int64)
     for start in range(0, len(label_N), STRETCH):
         label_M = label_N[start : start + STRETCH]
-        label_M = label_M if member_N is None else label_M[member_N[start : start + STRETCH]]
+        label_M = label_M if member_N is None else np.compress(member_N[start : start + STRETCH], label_M)
         count_C += np.bincount(label_M, minlength=classes)
     return count_C
 
