@@ -1,5 +1,7 @@
 """How much of the kept fraction each part of a run gets."""
 
+from functools import cache
+
 import numpy as np
 
 GRID = 512
@@ -23,9 +25,16 @@ def kept_fraction(done: float, keep: float, curve: float, annealing: float) -> f
     """
     if curve == 0 or keep == 1 or done >= 1 - annealing:
         return keep
+    swing = 1 + curve * np.cos(2 * np.pi * done / (1 - annealing))
+    return float(min(1.0, solved_level(keep, curve) * swing))
+
+
+@cache
+def solved_level(keep: float, curve: float) -> float:
+    """The level around which the fraction swings, so that its harmonic mean is `keep`."""
     shape_G = 1 + curve * np.cos(2 * np.pi * (np.arange(GRID) + 0.5) / GRID)
-    low, high = 0.0, 1 / (keep * (1 - curve))
+    low, high = 0.0, 1 / (1 - curve)
     for _ in range(60):
-        a = 0.5 * (low + high)
-        low, high = (a, high) if np.mean(1 / np.minimum(1, a * keep * shape_G)) > 1 / keep else (low, a)
-    return float(min(1.0, a * keep * (1 + curve * np.cos(2 * np.pi * done / (1 - annealing)))))
+        level = 0.5 * (low + high)
+        low, high = (level, high) if np.mean(1 / np.minimum(1, level * shape_G)) > 1 / keep else (low, level)
+    return level

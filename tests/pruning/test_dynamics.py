@@ -39,7 +39,7 @@ def test_forgetting_counts_what_was_right_and_then_wrong(right_NE, seed):
     assert events.score().tolist() == [never if count is None else count for count in expected]
 
 
-@given(st.lists(st.integers(20, 40), min_size=1, max_size=30), st.floats(0.05, 1))
+@given(st.lists(st.integers(20, 40), min_size=1, max_size=30), st.floats(0.1, 1))
 def test_marks_make_up_the_kept_fraction(sizes, keep):
     counts = mark_counts(sizes, keep)
     assert sum(counts) == round(keep * sum(sizes))

@@ -23,7 +23,7 @@ def test_ranks_against_scipy(values, seed):
     found = rank(value_N, keys(len(values)), seed) * (len(values) - 1) + 1
     assert sorted(found.round().astype(int)) == list(range(1, len(values) + 1))
     low, high = rankdata(value_N, "min"), rankdata(value_N, "max")
-    assert ((found >= low - 1e-9) & (found <= high + 1e-9)).all()
+    assert ((found >= low - 1e-3) & (found <= high + 1e-3)).all()
 
 
 def test_ranks_of_many_have_16_bits_and_ties_share_the_mean():
