@@ -113,7 +113,7 @@ def test_projection_against_a_slow_oracle(seed, count, floor, refused):
     chosen = []
     for label in range(4):
         of_class = [i for i in best_first if label_N[i] == label]
-        quota = min(int(np.floor(floor * count / 60 * (label_N == label).sum())), len(of_class))
+        quota = min(int(np.floor(floor * (count / 60) * (label_N == label).sum())), len(of_class))
         chosen += of_class[:quota]
     chosen += [i for i in best_first if i not in chosen][: count - len(chosen)]
     assert set(np.flatnonzero(kept_N)) == set(chosen)
