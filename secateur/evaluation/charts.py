@@ -74,8 +74,8 @@ def histogram(
 
 
 def row_room(labels: Sequence[str]) -> float:
-    """Width that row labels need, at most a third of the drawing."""
-    return min(WIDTH / 3, 14 + CHARACTER * max(map(len, labels)))
+    """Width that row labels need, at most half of the drawing."""
+    return min(WIDTH / 2, 14 + CHARACTER * max(map(len, labels)))
 
 
 def dot_rows(summary: str, rows: Sequence[tuple[str, Sequence[Series]]], x: Axis) -> Markup:
