@@ -62,6 +62,7 @@ class Adaptive(Method):
     summary = "a mask learned with the model: pressure from the loss, paced by a validation split"
     paper = "after AdaPruner, arXiv 2312.05599"
     needs = ("validation",)
+    settles = True
 
     def __init__(self, config: PruneConfig) -> None:
         super().__init__(config)

@@ -29,3 +29,15 @@ def emptied_classes(label_N: Ints, accepted_N: Bools) -> npt.NDArray[np.int64]:
     """Classes of which the gate accepts nothing."""
     count_C = np.bincount(label_N)
     return np.flatnonzero((count_C > 0) & (np.bincount(label_N[accepted_N], minlength=len(count_C)) == 0))
+
+
+def restless(before_P: npt.NDArray[np.uint8], now_P: npt.NDArray[np.uint8], size: int) -> bool:
+    """Whether an epoch's choice has hardly more in common with the one before than two draws by chance.
+
+    Args:
+        before_P: Samples of the epoch before, as packed bits.
+        now_P: Samples of this epoch, as packed bits.
+        size: N, how many samples there are.
+    """
+    new, before = int(np.bitwise_count(now_P & ~before_P).sum()), int(np.bitwise_count(before_P).sum())
+    return before < size and new > 0.9 * int(np.bitwise_count(now_P).sum()) * (1 - before / size)

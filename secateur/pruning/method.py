@@ -120,6 +120,7 @@ class Method(ABC):
     paper: ClassVar[str]  # where it comes from
     cost: ClassVar[str] = "none"  # what choosing costs beside training
     needs: ClassVar[tuple[str, ...]] = ()  # "semantics", "validation", or names of scores of a preliminary run
+    settles: ClassVar[bool] = False  # whether it learns a mask, so that its choice should come to rest
 
     def __init__(self, config: PruneConfig) -> None:
         self.config = config

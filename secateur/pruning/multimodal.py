@@ -33,6 +33,7 @@ class Multimodal(Method):
     paper = "after multimodal-guided dynamic pruning, arXiv 2507.12750"
     cost = "one CLIP embedding of each picture, once for a data set"
     needs = ("semantics",)
+    settles = True
 
     def __init__(self, config: PruneConfig) -> None:
         super().__init__(config)

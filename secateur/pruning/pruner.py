@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.errors import InputError
+from secateur.pruning.alarms import restless
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.losses import SampleLosses, State, as_array
 from secateur.pruning.mask import Mask
@@ -15,6 +16,8 @@ from secateur.pruning.method import REASONS, Progress, Samples, Selection, Seman
 from secateur.pruning.methods import make_method
 from secateur.pruning.selection import Bools, Ints
 from secateur.streams import sample_keys
+
+SETTLED = 0.6  # fraction of the pruning phase after which a learned mask should have come to rest
 
 
 class Pruner:
@@ -87,7 +90,15 @@ class Pruner:
         self.samples.losses.settle()
         self.selection = self.method.select(self.samples, Progress(epoch, done, self.seed, validation_loss))
         self._enter(epoch, self.selection.phase, self.selection.active_N)
+        if self.method.settles and done > SETTLED and len(self.trajectory) > 1:
+            self._watch_churn()
         return self.selection
+
+    def _watch_churn(self) -> None:
+        """Raise the alarm where the method still chooses anew in each epoch."""
+        before, now = self.trajectory[-2:]
+        if before["phase"] == now["phase"] == "prune" and restless(before["active"], now["active"], len(self.samples)):
+            self.method.alarm("churn: late in the run, each epoch's samples are still as good as drawn anew by chance")
 
     def _enter(self, epoch: int, phase: str, active_N: Bools) -> Bools:
         row = {"epoch": epoch, "phase": phase, "count": np.count_nonzero(active_N), "active": np.packbits(active_N)}

@@ -9,6 +9,7 @@ from scipy.optimize import minimize
 
 from secateur.errors import InputError
 from secateur.pruning.adaptive import Pace, pressure
+from secateur.pruning.alarms import restless
 from secateur.pruning.budget import kept_fraction
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.method import Semantics
@@ -328,3 +329,28 @@ def test_alarms():
     run(tilted)
     assert any("terms out of balance" in alarm for alarm in tilted.alarms)
     assert not make_pruner("multimodal").alarms
+
+
+@pytest.mark.parametrize("method", ["multimodal", "adaptive", "random"])
+def test_a_learned_choice_that_does_not_come_to_rest_raises_an_alarm(method):
+    def churned(losses):
+        pruner = make_pruner(method, 0.3, rate=1.0, gate=0.0, semantic_weight=0.0, class_floor=0.0, annealing=0.0)
+        for epoch in range(12):
+            pruner.next_epoch(epoch, epoch / 12, 1.0)
+            pruner.record(np.arange(SIZE), losses(epoch))
+        return any(alarm.startswith("churn") for alarm in pruner.alarms)
+
+    def fresh(epoch):  # so much larger each time that the moving average forgets
+        return (np.random.default_rng(epoch).random(SIZE) * 9**epoch).astype(np.float32)
+
+    assert churned(fresh) == (method != "random")
+    assert not churned(lambda epoch: LOSSES)
+
+
+@given(st.integers(1, 200), st.integers(0, 200), st.integers(0, 10_000))
+def test_restless_counts_as_sets_do(size, count, seed):
+    rng = np.random.default_rng(seed)
+    before, now = (set(rng.choice(size, min(size, n), replace=False).tolist()) for n in (count, max(1, count // 2)))
+    packed = [np.packbits(np.isin(np.arange(size), list(chosen))) for chosen in (before, now)]
+    chance = 1 - len(before) / size
+    assert restless(*packed, size) == (chance > 0 and len(now - before) > 0.9 * len(now) * chance)
