@@ -2,17 +2,19 @@
 
 import dataclasses
 import hashlib
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from secateur.dataset.digits import NAME as DIGITS
-from secateur.dataset.sources import IngestConfig
+from secateur.dataset.sources import IngestConfig, hub
+from secateur.dataset.sources.location import absolute, parse, written
+from secateur.dataset.sources.state import file_state, states
 from secateur.errors import InputError
 from secateur.pruning.methods import find_method
+from secateur.records import dvc_source
 from secateur.semantics.config import ClipConfig
+from secateur.semantics.prompts import read_prompts
 
 FREE_MB = 200
 
@@ -30,8 +32,12 @@ def check_baselines(baselines: Sequence[str]) -> None:
             raise InputError(f"baselines must be methods that do without CLIP, got {name!r}")
 
 
-def check_home(folder: Path) -> None:
+def check_home(folder: Path, name: str = "home") -> None:
     """Make the folder that a run writes to, and check that it can.
+
+    Args:
+        folder: Which.
+        name: The option that names it.
 
     Raises:
         InputError: No right to write there, or too little space.
@@ -41,27 +47,42 @@ def check_home(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise InputError(f"home must be a folder that can be written, got {str(folder)!r}: {error.strerror}") from error
+        raise InputError(
+            f"{name} must be a folder that can be written, got {str(folder)!r}: {error.strerror}"
+        ) from error
     free = shutil.disk_usage(folder).free // 10**6
     if free < FREE_MB:
-        raise InputError(f"home must be on a disk with at least {FREE_MB} MB free, got {free} MB in {str(folder)!r}")
+        raise InputError(f"{name} must be on a disk with at least {FREE_MB} MB free, got {free} MB in {str(folder)!r}")
 
 
 def absolute_source(config: IngestConfig) -> IngestConfig:
-    """The same with an absolute path: KFP's cache knows a source by its text."""
-    return config if config.source == DIGITS else dataclasses.replace(config, source=str(Path(config.source).resolve()))
+    """The same with absolute paths, and at a fixed revision: KFP's cache knows a source by its text.
+
+    Raises:
+        InputError: A repository or hub that does not answer, or has no such revision.
+    """
+    location = parse(absolute(config.source))
+    if location.kind == "hf":
+        location = hub.pinned(location)
+    elif location.kind == "dvc" and location.inside:
+        location = dvc_source.pinned(location)
+    else:
+        return dataclasses.replace(config, source=absolute(config.source))
+    return dataclasses.replace(config, source=written(location))
 
 
 def absolute_files(config: ClipConfig) -> ClipConfig:
     """The same with absolute paths.
 
     Raises:
-        InputError: A file is not there.
+        InputError: A file is not there, or prompts are wrong.
     """
+    read_prompts(config.prompts)
     return dataclasses.replace(
         config,
         checkpoint=absolute_file("checkpoint", config.checkpoint),
         clip_config=absolute_file("clip_config", config.clip_config),
+        prompts=absolute_file("prompts", config.prompts),
     )
 
 
@@ -77,20 +98,7 @@ def snapshot(source: str, clip: ClipConfig) -> str:
 
     KFP's cache sees the names of files only; with this among a step's arguments, changed files are read again.
     """
-    files = [Path(p) for p in (clip.checkpoint, clip.clip_config) if p]
-    if source != DIGITS:
-        files += walk(Path(source))
-    if not files:
-        return ""
-    digest = hashlib.sha256()
-    for file in files:
-        stat = file.stat() if file.exists() else file.lstat()
-        digest.update(f"{file}\t{stat.st_size}\t{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()[:16]
-
-
-def walk(folder: Path) -> Iterator[Path]:
-    """All files under a folder, sorted."""
-    for root, folders, files in os.walk(folder):
-        folders.sort()
-        yield from (Path(root, name) for name in sorted(files))
+    described = [file_state(Path(p)) for p in (clip.checkpoint, clip.clip_config, clip.prompts) if p] + list(
+        states(source)
+    )
+    return hashlib.sha256("\n".join(described).encode(errors="surrogateescape")).hexdigest()[:16] if described else ""

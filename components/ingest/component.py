@@ -35,9 +35,11 @@ def ingest(
     """
     from secateur import logs
     from secateur.dataset.sources import IngestConfig
-    from secateur.dataset.sources import ingest as run
+    from secateur.records.dvc_source import ingest as run
+    from secateur.records.live import follow
 
     logs.configure("ingest")
+    live = follow("ingest")
     config = IngestConfig(
         source=source,
         validation=validation,
@@ -48,4 +50,5 @@ def ingest(
     )
     info = run(config, dataset.path, clean_labels.path)
     dataset.metadata.update(name=info.name, digest=info.digest, snapshot=snapshot, **info.counts)
+    live.figures(info.counts)
     return list(info.shards)

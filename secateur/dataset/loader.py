@@ -81,7 +81,7 @@ class Pictures:
             for index_B in batches:
                 yield self.resident_N3HW[torch.from_numpy(index_B).to(self.device)]
             return
-        workers = min(os.cpu_count() or 1, len(batches))
+        workers = min((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), len(batches))  # torchrun's
         loader = torch.utils.data.DataLoader(
             self.decoded,
             batch_sampler=[index_B.tolist() for index_B in batches],
