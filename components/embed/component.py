@@ -1,7 +1,7 @@
 """The step that asks CLIP about the pictures."""
 
 from kfp import dsl
-from kfp.dsl import Dataset, Input, Output
+from kfp.dsl import Dataset, Input, Metrics, Output
 
 from secateur.components.images import IMAGE
 from secateur.components.settings import documented
@@ -14,11 +14,15 @@ def embed(
     dataset: Input[Dataset],
     shard: str,
     embeddings: Output[Dataset],
+    metrics: Output[Metrics],
     clip: str = "auto",
     pretrained: str = "auto",
     checkpoint: str = "",
     clip_config: str = "",
-    embed_batch: int = 256,
+    prompts: str = "",
+    embed_batch: int = 0,
+    embed_workers: int = 0,
+    embed_precision: str = "auto",
 ) -> None:
     """Embed the pictures of one shard, and the prompts of all classes, with CLIP.
 
@@ -28,13 +32,28 @@ def embed(
 
     Returns:
         embeddings: image and text embeddings, and what made them, in a folder
+        metrics: how many pictures, and how many of them were embedded before
     """
     from secateur import logs
+    from secateur.files import write_json
+    from secateur.records.live import follow
     from secateur.semantics.config import ClipConfig
     from secateur.semantics.embed import embed_shard
 
     logs.configure("embed", shard)
+    live = follow("embed", shard)
     config = ClipConfig(
-        clip=clip, pretrained=pretrained, checkpoint=checkpoint, clip_config=clip_config, embed_batch=embed_batch
+        clip=clip,
+        pretrained=pretrained,
+        checkpoint=checkpoint,
+        clip_config=clip_config,
+        prompts=prompts,
+        embed_batch=embed_batch,
+        embed_workers=embed_workers,
+        embed_precision=embed_precision,
     )
-    embeddings.metadata.update(embed_shard(dataset.path, shard, config, embeddings.path))
+    figures = embed_shard(dataset.path, shard, config, embeddings.path)
+    live.figures(figures, shard)
+    embeddings.metadata.update(figures)
+    metrics.metadata.update(figures)
+    write_json(metrics.path, figures)

@@ -12,14 +12,14 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 from torch import Tensor
 
 from secateur.errors import InputError
 from secateur.files import file_digest
 from secateur.semantics.config import ClipConfig, resolve
+from secateur.semantics.hardware import device_type, precision_of
 from secateur.semantics.hub import require_model
+from secateur.semantics.preprocess import Preprocess
 from secateur.semantics.weights import find_weights
 
 __all__ = ["Clip", "load_clip", "resolve"]
@@ -27,6 +27,7 @@ __all__ = ["Clip", "load_clip", "resolve"]
 log = logging.getLogger(__name__)
 
 REASON_LENGTH = 300
+TEXTS_PER_STEP = 256
 MODEL_KEYS = ("embed_dim", "vision_cfg", "text_cfg")
 
 
@@ -35,8 +36,7 @@ class Clip:
     """A model that puts pictures and texts in one space."""
 
     model: Any  # open_clip.CLIP or one of its kin
-    preprocess: Callable[[Image.Image], Tensor]  # a picture to float32 (3, H, W)
-    preprocessing: dict[str, Any]  # size, mean, std, ... of it
+    preprocess: Preprocess
     tokenizer: Callable[[Sequence[str]], Tensor]
     weights: Path
     device: torch.device
@@ -47,25 +47,31 @@ class Clip:
         """SHA-256 of the weights file."""
         return file_digest(self.weights)
 
+    def encode_pixels(self, pixel_BHW3: Tensor) -> Tensor:
+        """Embed pictures of the model's size, uint8 (B, H, W, 3), as unit vectors, float32 (B, D) on the device."""
+        return self.encode_images(self.preprocess.normalise(pixel_BHW3.to(self.device, non_blocking=True)))
+
     @torch.inference_mode()
     def encode_images(self, picture_B3HW: Tensor) -> Tensor:
-        """Embed preprocessed pictures, float32 (B, 3, H, W), as unit vectors, float32 (B, D) on the CPU."""
+        """Embed preprocessed pictures, float32 (B, 3, H, W), as unit vectors, float32 (B, D) on the device."""
         dtype = open_clip.get_input_dtype(self.precision)
         return unit(self.model.encode_image(picture_B3HW.to(self.device, dtype)))
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Embed T texts as unit vectors, float32 (T, D) on the CPU."""
-        return unit(self.model.encode_text(self.tokenizer(list(texts)).to(self.device)))
+        token_TL = self.tokenizer(list(texts)).to(self.device)
+        steps = range(0, len(token_TL), TEXTS_PER_STEP)
+        return torch.cat([unit(self.model.encode_text(token_TL[i : i + TEXTS_PER_STEP])) for i in steps]).cpu()
 
 
 def unit(vector_BD: Tensor) -> Tensor:
-    """Scale vectors to length 1, in float32 on the CPU."""
-    return torch.nn.functional.normalize(vector_BD.float().cpu(), dim=-1)
+    """Scale vectors to length 1, in float32."""
+    return torch.nn.functional.normalize(vector_BD.float(), dim=-1)
 
 
 def load_clip(config: ClipConfig) -> Clip:
-    """Load a model and its weights, on a GPU in half precision, else on the CPU in single.
+    """Load a model and its weights, on a GPU where there is one.
 
     Args:
         config: Resolved; see `resolve`.
@@ -76,8 +82,7 @@ def load_clip(config: ClipConfig) -> Clip:
     weights = find_weights(config)
     name, settings = register(config)
     require_model(name)
-    precision = "fp16" if torch.cuda.is_available() else "fp32"
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision, device = precision_of(config), torch.device(device_type())
     try:
         with torch.random.fork_rng(devices=[]):  # the model is made with random weights first
             model = open_clip.create_model(
@@ -97,11 +102,9 @@ def load_clip(config: ClipConfig) -> Clip:
         reason = " ".join(f"{type(error).__name__} {error}".split())[:REASON_LENGTH]
         raise InputError(f"checkpoint must hold weights of {config.clip}, got {str(weights)!r}: {reason}") from error
     model.eval().requires_grad_(False)
-    preprocessing = dict(model.visual.preprocess_cfg)
     return Clip(
         model=model,
-        preprocess=image_transform_v2(PreprocessCfg(**preprocessing), is_train=False),
-        preprocessing=preprocessing,
+        preprocess=Preprocess(model.visual.preprocess_cfg),
         tokenizer=open_clip.get_tokenizer(name),
         weights=weights,
         device=device,

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from secateur.dataset import digits
-from secateur.errors import InputError, require_range
+from secateur.errors import InputError, require_choice, require_range
 
 AUTO = "auto"
 EMBEDDED = "digits-clip"
 DEFAULT_CLIP = "ViT-B-32"
 DEFAULT_PRETRAINED = "laion2b_s34b_b79k"
+PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 @dataclass(frozen=True)
@@ -20,10 +21,15 @@ class ClipConfig:
     pretrained: str = AUTO  # an open_clip pretrained tag; "auto": laion2b_s34b_b79k for ViT-B-32, else it must be named
     checkpoint: str = ""  # a local weights file (safetensors or a plain state dict), instead of the pretrained tag
     clip_config: str = ""  # a local open_clip model config (JSON) for a model that open_clip does not know by name
-    embed_batch: int = 256  # pictures per step of the encoder
+    prompts: str = ""  # a file of templates, each a line with {} for the class, or JSON (see the README of embed)
+    embed_batch: int = 0  # pictures per step of the encoder; 0: as the hardware has it
+    embed_workers: int = 0  # threads that decode pictures while the encoder works; 0: as many as there are cores
+    embed_precision: str = AUTO  # "fp32", "fp16" or "bf16"; "auto": fp16 on a GPU, fp32 on a CPU
 
     def __post_init__(self) -> None:
-        require_range("embed_batch", self.embed_batch, 1)
+        require_range("embed_batch", self.embed_batch, 0)
+        require_range("embed_workers", self.embed_workers, 0)
+        require_choice("embed_precision", self.embed_precision, (AUTO, *PRECISIONS))
         if self.clip_config and not self.checkpoint:
             raise InputError("clip_config must come with checkpoint, got a config file alone")
         if self.checkpoint and self.pretrained not in (AUTO, ""):

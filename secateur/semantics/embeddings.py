@@ -13,9 +13,10 @@ from secateur.dataset.table import ImageTable
 from secateur.errors import InputError
 from secateur.files import read_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 IMAGES_FILE, TEXTS_FILE, INFO_FILE = "embeddings.arrow", "texts.npy", "embeddings.json"
-FILES = (IMAGES_FILE, TEXTS_FILE, INFO_FILE)
+ROWS_PER_BATCH = 8192
+OF_ONE_SHARD = ("shard", "pictures", "embedded", "reused")  # what `embeddings.json` says of a shard alone
 
 Floats = npt.NDArray[np.float32]
 
@@ -35,12 +36,41 @@ class Embeddings:
     info: dict[str, Any]
 
 
-def write_images(path: Path, sample_ids: npt.NDArray[np.object_], image_ND: npt.NDArray[np.float16]) -> None:
-    """Write ids and embeddings as an Arrow file."""
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(image_ND.ravel()), image_ND.shape[1])
-    table = pa.table({"sample_id": pa.array(sample_ids, pa.string()), "embedding": vectors})
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+class VectorFile:
+    """Vectors on their way to disk, float16 (N, D), written in any order; none of them is held in memory."""
+
+    def __init__(self, path: Path, width: int) -> None:
+        """Make the file.
+
+        Args:
+            path: Where; it is removed once it has been read.
+            width: D.
+        """
+        self.path, self.width = path, width
+        path.touch()
+
+    def put(self, position_B: npt.NDArray[np.int64], vector_BD: npt.NDArray[np.float16]) -> None:
+        """Write vectors at their positions, each run of neighbours in one go."""
+        cuts = np.flatnonzero(np.diff(position_B) != 1) + 1
+        with self.path.open("r+b") as file:
+            for start, run_BD in zip(position_B[[0, *cuts]], np.split(vector_BD, cuts), strict=True):
+                file.seek(int(start) * self.width * vector_BD.itemsize)
+                file.write(np.ascontiguousarray(run_BD).data)
+
+    def write_images(self, path: Path, sample_ids: npt.NDArray[np.object_]) -> None:
+        """Write an Arrow file with ids and vectors, and remove this one."""
+        schema = pa.schema([("sample_id", pa.string()), ("embedding", pa.list_(pa.float16(), self.width))])
+        with (
+            self.path.open("rb") as file,
+            pa.OSFile(str(path), "wb") as sink,
+            pa.ipc.new_file(sink, schema) as writer,
+        ):
+            for start in range(0, len(sample_ids), ROWS_PER_BATCH):
+                ids = pa.array(sample_ids[start : start + ROWS_PER_BATCH], pa.string())
+                values = np.fromfile(file, dtype=np.float16, count=len(ids) * self.width)
+                vectors = pa.FixedSizeListArray.from_arrays(pa.array(values), self.width)
+                writer.write_batch(pa.record_batch([ids, vectors], schema=schema))
+        self.path.unlink()
 
 
 def read_images(path: Path) -> tuple[list[str], npt.NDArray[np.float16]]:
@@ -81,12 +111,16 @@ def open_embeddings(folders: Sequence[str | Path], table: ImageTable) -> Embeddi
                 raise InputError(f"embeddings must cover every sample once, got {sample_id} twice")
             seen.add(sample_id)
         rows = [row for row, sample_id in enumerate(sample_ids) if sample_id in place_of]
-        image_ND[[place_of[sample_ids[row]] for row in rows]] = read_ND[rows]
+        image_ND[[place_of[sample_ids[row]] for row in rows]] = unit(read_ND[rows])
     missing = [sample_id for sample_id in wanted if sample_id not in seen]
     if missing:
-        raise InputError(f"embeddings must cover every sample once, got none for {len(missing)}, as {missing[0]}")
-    info = {key: value for key, value in infos[0].items() if key not in ("shard", "count")}
-    return Embeddings(unit(image_ND), np.load(Path(folders[0]) / TEXTS_FILE), info)
+        lost = sorted(set(table.info.shards) - {info["shard"] for info in infos})
+        where = f": the shard {lost[0]} is lost" if lost else ""
+        raise InputError(
+            f"embeddings must cover every sample once, got none for {len(missing)}, as {missing[0]}{where}"
+        )
+    info = {key: value for key, value in infos[0].items() if key not in OF_ONE_SHARD}
+    return Embeddings(image_ND, np.load(Path(folders[0]) / TEXTS_FILE, allow_pickle=False), info)
 
 
 def read_info(folder: Path, table: ImageTable) -> dict[str, Any]:

@@ -4,76 +4,129 @@ Each sample is judged by the labels of the others, never by its own (leave-one-o
 may be wrong together.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from secateur.errors import InputError
 from secateur.semantics.consistency import Floats, LabelModel, describe, fit_temperature
 from secateur.semantics.embeddings import unit
 
 NEIGHBOURS = 50
-COPY = 0.9999  # cosine above which two pictures are one
+SPARE = 14  # searched beside them, to take the places of copies
+COPY = 1e-4  # cosine distance up to which two pictures are always one
+NEAR = 0.3  # share of the usual distance to the near pictures, below which two pictures are one
+USUAL = 10  # which of the near pictures tells the usual distance
 WIDTH = 0.05  # difference of cosines over which a vote falls to 1/e
 SMOOTHING = 0.5  # votes that every class has to begin with
 CHUNK = 512  # rows searched at a time
 
+Ints = npt.NDArray[np.int64]
 
-def nearest(
-    embedding_ND: npt.NDArray[np.floating], neighbours: int = NEIGHBOURS
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-    """The nearest other samples by cosine, without copies, by exact search.
+
+@dataclass(frozen=True)
+class Near:
+    """The nearest other pictures of each picture.
+
+    Attributes:
+        position_NK: Which, int64 (N, K), nearest first.
+        cosine_NK: Their cosines, float32 (N, K).
+    """
+
+    position_NK: Ints
+    cosine_NK: npt.NDArray[np.float32]
+
+
+def search(embedding_ND: npt.NDArray[np.floating], count: int = NEIGHBOURS + SPARE) -> Near:
+    """Find the nearest others by cosine, exactly, block by block; on a GPU where there is one.
 
     Args:
         embedding_ND: Vectors of any length.
-        neighbours: K, how many.
-
-    Returns:
-        Their positions, int64 (N, K), and cosines, float32 (N, K), -inf where there are fewer than K.
+        count: K, how many; all others where there are fewer.
 
     Raises:
         InputError: An embedding is zero or not finite, or there is only one.
     """
+    import torch  # takes seconds to import, and what only reads findings does without
+
     length_N = np.linalg.norm(embedding_ND.astype(np.float64), axis=1)
     if len(embedding_ND) < 2 or not (np.isfinite(length_N) & (length_N > 0)).all():
         raise InputError(f"embeddings must be two or more finite vectors other than zero, got {len(embedding_ND)}")
-    unit_ND = torch.from_numpy(unit(embedding_ND))
+    unit_ND = torch.from_numpy(unit(embedding_ND)).to("cuda" if torch.cuda.is_available() else "cpu")
     size = len(unit_ND)
-    count = min(neighbours, size - 1)
-    position_NK, cosine_NK = torch.empty(size, count, dtype=torch.int64), torch.empty(size, count)
+    count = min(count, size - 1)
+    near = Near(np.empty((size, count), dtype=np.int64), np.empty((size, count), dtype=np.float32))
     for start in range(0, size, CHUNK):
         cosine_RN = unit_ND[start : start + CHUNK] @ unit_ND.T
-        cosine_RN.masked_fill_(cosine_RN > COPY, -torch.inf)
-        rows = torch.arange(len(cosine_RN))
+        rows = torch.arange(len(cosine_RN), device=cosine_RN.device)
         cosine_RN[rows, start + rows] = -torch.inf
-        found = cosine_RN.topk(count, sorted=False)
-        position_NK[start : start + CHUNK], cosine_NK[start : start + CHUNK] = found.indices, found.values
-    return position_NK.numpy(), cosine_NK.numpy()
+        found = cosine_RN.topk(count)
+        near.position_NK[start : start + CHUNK] = found.indices.cpu().numpy()
+        near.cosine_NK[start : start + CHUNK] = found.values.cpu().numpy()
+    return near
+
+
+def copies(near: Near, threshold: float = NEAR) -> Ints:
+    """Position of the first of the pictures that are one with each, int64 (N,); its own where there is no copy.
+
+    Two pictures are one if their distance is at most `threshold` times the distance of both to their tenth nearest: a
+    CLIP puts all pictures of a class close together, and copies much closer. Where everything around is a copy, a
+    tenth of the median distance takes its place.
+
+    Args:
+        near: The nearest ten or more of each picture.
+        threshold: Share in [0, 1].
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    distance_NK = 1 - near.cosine_NK
+    reached = distance_NK.shape[1] >= USUAL
+    usual_N = distance_NK[:, USUAL - 1] if reached else np.zeros(len(distance_NK), dtype=np.float32)
+    usual_N = np.maximum(usual_N, np.median(usual_N) / 10)
+    limit_NK = threshold * np.minimum(usual_N[:, None], usual_N[near.position_NK])
+    row, column = np.nonzero(distance_NK <= np.maximum(limit_NK, COPY))
+    size = len(distance_NK)
+    pairs = coo_array((np.ones(len(row), dtype=np.int8), (row, near.position_NK[row, column])), shape=(size, size))
+    _, group_N = connected_components(pairs, directed=False)
+    _, first_G = np.unique(group_N, return_index=True)
+    return np.asarray(first_G[group_N], dtype=np.int64)
+
+
+def without_copies(near: Near, group_N: Ints, neighbours: int = NEIGHBOURS) -> Near:
+    """The nearest that are no copies; cosine -inf at the end of rows where fewer than K are left."""
+    cosine_NK = np.where(group_N[near.position_NK] == group_N[:, None], -np.inf, near.cosine_NK).astype(np.float32)
+    order_NK = np.argsort(-cosine_NK, axis=1, kind="stable")[:, :neighbours]
+    return Near(np.take_along_axis(near.position_NK, order_NK, 1), np.take_along_axis(cosine_NK, order_NK, 1))
 
 
 def neighbour_probability(
-    embedding_ND: npt.NDArray[np.floating],
+    near: Near,
     label_N: npt.NDArray[np.integer],
-    classes: int | None = None,
-    neighbours: int = NEIGHBOURS,
+    classes: int,
+    weight_N: npt.NDArray[np.floating] | None = None,
+    width: float = WIDTH,
 ) -> Floats:
-    """Probability of every class by the labels of the K nearest, float64 (N, C); rows sum to 1.
+    """Probability of every class by the labels of the nearest, float64 (N, C); rows sum to 1.
 
-    p_ic ~ 0.5 + sum over the neighbours j of class c of exp((cos_ij - cos_i) / 0.05), with cos_i that of the nearest,
-    so that embeddings count alike whose cosines are all high, or all low.
+    p_ic ~ 0.5 + sum over the neighbours j of class c of w_j * exp((cos_ij - cos_i) / width), with cos_i that of the
+    nearest, so that embeddings count alike whose cosines are all high, or all low.
 
     Args:
-        embedding_ND: Vectors of any length.
+        near: The nearest of each sample, without copies.
         label_N: Given labels.
-        classes: C; the highest label and one, by default.
-        neighbours: K.
+        classes: C.
+        weight_N: How much each sample's vote counts, in [0, 1]; None for all alike.
+        width: Difference of cosines over which a vote falls to 1/e.
     """
-    position_NK, cosine_NK = nearest(embedding_ND, neighbours)
-    nearest_N = cosine_NK.max(axis=1, keepdims=True)
-    weight_NK = np.exp((cosine_NK - np.where(np.isfinite(nearest_N), nearest_N, 0)) / WIDTH)
-    size, classes = len(label_N), int(label_N.max()) + 1 if classes is None else classes
-    cell_NK = np.arange(size)[:, None] * classes + label_N[position_NK]
-    vote_NC = np.bincount(cell_NK.ravel(), weight_NK.ravel(), size * classes).reshape(size, classes) + SMOOTHING
+    nearest_N = near.cosine_NK.max(axis=1, keepdims=True)
+    vote_NK = np.exp((near.cosine_NK - np.where(np.isfinite(nearest_N), nearest_N, 0)) / width)
+    if weight_N is not None:
+        vote_NK = vote_NK * weight_N[near.position_NK]
+    size = len(label_N)
+    cell_NK = np.arange(size)[:, None] * classes + label_N[near.position_NK]
+    vote_NC = np.bincount(cell_NK.ravel(), vote_NK.ravel(), size * classes).reshape(size, classes) + SMOOTHING
     return np.asarray(vote_NC / vote_NC.sum(axis=1, keepdims=True))
 
 
@@ -96,9 +149,31 @@ def fit_neighbours(
         InputError: An embedding is zero or not finite, or there is only one.
     """
     given_N: npt.NDArray[np.int32] = label_N.astype(np.int32)
-    log_p_NC = np.log(neighbour_probability(embedding_ND, given_N, classes))
-    count_CC = np.ones((log_p_NC.shape[1],) * 2)
-    np.add.at(count_CC, (log_p_NC.argmax(axis=1), given_N), 1)
-    transition_CC = count_CC / count_CC.sum(axis=1, keepdims=True)
+    near = search(embedding_ND)
+    classes = int(given_N.max()) + 1 if classes is None else classes
+    log_p_NC = np.log(neighbour_probability(without_copies(near, copies(near)), given_N, classes))
+    transition_CC = counted_transitions(log_p_NC, given_N)
     temperature = fit_temperature(log_p_NC, transition_CC, given_N)
     return describe(log_p_NC, temperature, transition_CC, given_N)
+
+
+def counted_transitions(log_p_NC: npt.NDArray[np.floating], label_N: npt.NDArray[np.int32]) -> Floats:
+    """Transitions by the first choices: T[c, y] ~ 1 + the samples labelled y whose likeliest class is c."""
+    count_CC = np.ones((log_p_NC.shape[1],) * 2)
+    np.add.at(count_CC, (log_p_NC.argmax(axis=1), label_N), 1)
+    return np.asarray(count_CC / count_CC.sum(axis=1, keepdims=True))
+
+
+def class_diversity(
+    embedding_ND: npt.NDArray[np.floating], label_N: npt.NDArray[np.integer], neighbours: int = USUAL
+) -> npt.NDArray[np.float32]:
+    """Mean cosine distance to the nearest samples of the same class, copies included, float32 (N,).
+
+    It is 1 for a sample that is alone in its class.
+    """
+    diversity_N = np.ones(len(label_N), dtype=np.float32)
+    for label in np.unique(label_N):
+        member = np.flatnonzero(label_N == label)
+        if len(member) > 1:
+            diversity_N[member] = 1 - search(embedding_ND[member], neighbours).cosine_NK.mean(axis=1)
+    return diversity_N

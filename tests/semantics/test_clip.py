@@ -18,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from secateur.errors import InputError
+from secateur.semantics import clip as clip_module
 from secateur.semantics import hub
 from secateur.semantics.clip import load_clip, register
 from secateur.semantics.config import ClipConfig, resolve
@@ -49,7 +50,12 @@ def test_auto_is_made_concrete(given, dataset, clip, pretrained):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ClipConfig(embed_batch=0), "embed_batch must be in [1, inf), got 0"),
+        (lambda: ClipConfig(embed_batch=-1), "embed_batch must be in [0, inf), got -1"),
+        (lambda: ClipConfig(embed_workers=-1), "embed_workers must be in [0, inf), got -1"),
+        (
+            lambda: ClipConfig(embed_precision="int4"),
+            "embed_precision must be one of auto, bf16, fp16",
+        ),
         (lambda: ClipConfig(clip_config="mine.json"), "clip_config must come with checkpoint"),
         (lambda: ClipConfig(checkpoint="x.pt", pretrained="openai"), "pretrained must be left out where a checkpoint"),
         (lambda: resolve(ClipConfig(checkpoint="x.pt"), "digits"), "clip must name the open_clip model"),
@@ -93,7 +99,8 @@ def test_pictures_are_prepared_as_the_hubs_config_says(tiny_clip, tmp_path):
     whole = {"model_cfg": json.loads((tiny_clip.folder / "tiny.json").read_text()), "preprocess_cfg": preprocess}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(whole))
     clip = load_clip(resolve(replace(tiny_clip.config, clip_config=str(tmp_path / "open_clip_config.json")), "flowers"))
-    grey_3HW = clip.preprocess(Image.new("RGB", (40, 20), (128, 128, 128)))
+    pixel_HW3 = clip.preprocess.pixels(Image.new("RGB", (40, 20), (128, 128, 128)))
+    grey_3HW = clip.preprocess.normalise(torch.from_numpy(pixel_HW3[None].copy()))[0]
     assert grey_3HW.shape == (3, 16, 16)
     expected_3 = (128 / 255 - np.array(preprocess["mean"])) / preprocess["std"]
     np.testing.assert_allclose(grey_3HW.mean((1, 2)), expected_3, rtol=1e-4)
@@ -111,7 +118,7 @@ def test_a_config_of_ones_own_hides_no_known_model(tiny_clip, tmp_path):
     own = tmp_path / "ViT-B-32.json"
     own.write_text((tiny_clip.folder / "tiny.json").read_text())
     clip = load_clip(resolve(replace(tiny_clip.config, clip_config=str(own)), "flowers"))
-    assert clip.preprocessing["size"] == (16, 16)
+    assert clip.preprocess.size == (16, 16)
     assert open_clip.get_model_config("ViT-B-32") == known
 
 
@@ -303,6 +310,25 @@ def test_a_hub_without_the_weights(own_cache, monkeypatch):
         )
         with pytest.raises(InputError, match=r"pretrained must be weights that can be downloaded, .*--checkpoint"):
             hub.find_pretrained("ViT-B-32", TAG)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_half_precision_is_there_for_the_asking(tiny_clip, precision):
+    half = load_clip(resolve(replace(tiny_clip.config, embed_precision=precision), "flowers"))
+    whole = load_clip(resolve(replace(tiny_clip.config, embed_precision="fp32"), "flowers"))
+    assert (half.precision, whole.precision) == (precision, "fp32")
+    assert half.model.visual.transformer.resblocks[0].mlp.c_fc.weight.element_size() == 2
+    pixel_BHW3 = torch.randint(256, (9, 16, 16, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    cosine_B = (half.encode_pixels(pixel_BHW3) * whole.encode_pixels(pixel_BHW3)).sum(1)
+    assert cosine_B.min() > 0.999
+
+
+def test_many_texts_are_what_each_is_alone(tiny_clip, monkeypatch):
+    clip = load_clip(resolve(tiny_clip.config, "flowers"))
+    monkeypatch.setattr(clip_module, "TEXTS_PER_STEP", 2)
+    texts = ["a cat", "two dogs", "seven handwritten ducks", "snow", "rain"]
+    alone = torch.cat([clip.encode_texts([text]) for text in texts])
+    torch.testing.assert_close(clip.encode_texts(texts), alone, atol=1e-5, rtol=0)
 
 
 def test_half_precision_gives_nearly_the_same(tiny_clip):

@@ -1,9 +1,12 @@
 import io
+import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -15,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from secateur.dataset import open_table
+from secateur.dataset.images import encode_bmp
 from secateur.dataset.table import Row, write_table
 from secateur.errors import InputError
 from secateur.files import read_json
@@ -22,9 +26,10 @@ from secateur.semantics import clip as clip_module
 from secateur.semantics.config import ClipConfig
 from secateur.semantics.embed import embed_shard, open_embeddings
 from secateur.state import STATE_VARIABLE
+from tests.semantics.conftest import MODEL
 
 CLASSES = ("red_fox", "blue_whale", "lynx")
-PROMPTS = ("a photo of a {}.", "{} {}", "the {}")
+PROMPTS = ("a photo of a {}.", "{}, seen", "the {}")
 ROWS = 24
 
 
@@ -70,7 +75,7 @@ def encode_one_by_one(model, table):
             pixels = preprocess(Image.open(io.BytesIO(table.image(index))))
             images.append(model.encode_image(pixels[None], normalize=True)[0])
         for name in ("red fox", "blue whale", "lynx"):
-            written = [f"a photo of a {name}.", f"{name} {name}", f"the {name}"]
+            written = [f"a photo of a {name}.", f"{name}, seen", f"the {name}"]
             mean = model.encode_text(tokenizer(written), normalize=True).mean(0)
             texts.append(mean / mean.norm())
     return torch.stack(images).numpy(), torch.stack(texts).numpy()
@@ -99,9 +104,9 @@ def test_the_files_of_a_shard(embed_all, table_folder, tiny_clip):
     assert np.load(folders[0] / "texts.npy").shape == (3, 16)
     info = read_json(folders[0] / "embeddings.json")
     assert info["dataset"] == {"name": "animals", "digest": part.info.digest}
-    assert (info["model"], info["pretrained"], info["shard"], info["count"]) == ("tiny", "", shard, 10)
-    assert info["prompts"] == list(PROMPTS)
-    assert info["preprocessing"]["interpolation"] == "bicubic"
+    assert (info["model"], info["pretrained"], info["shard"], info["pictures"]) == ("tiny", "", shard, 10)
+    assert info["prompts"]["red_fox"] == ["a photo of a red fox.", "red fox, seen", "the red fox"]
+    assert (info["embedded"], info["reused"], info["precision"], info["width"]) == (10, 0, "fp32", 16)
     assert not list(folders[0].parent.glob(".*"))
 
 
@@ -122,44 +127,86 @@ def test_the_size_of_the_steps_does_not_matter(embed_all, table_folder, tiny_cli
     np.testing.assert_allclose(one.image_ND, other.image_ND, atol=2e-3)
 
 
+def counts(figures) -> list[tuple[int, int]]:
+    return [(f["embedded"], f["reused"]) for f in figures]
+
+
+def refuse(config):
+    raise AssertionError("the model was loaded")
+
+
 def test_nothing_is_embedded_twice(embed_all, tmp_path, monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
     first, figures = embed_all()
-    assert "embedded 10 of 10 pictures" in caplog.text
-    assert [f["reused"] for f in figures] == [0, 0]
-
-    def refuse(config):
-        raise AssertionError("the model was loaded")
-
+    assert "embedded 10 of 10 new pictures" in caplog.text
+    assert counts(figures) == [(10, 0), (10, 0)]
     monkeypatch.setattr(clip_module, "load_clip", refuse)
     second, figures = embed_all(name="again")
-    assert "reusing the embeddings of shard-00000" in caplog.text
-    assert [f["reused"] for f in figures] == [1, 1]
+    assert "embedded 0, reused 10" in caplog.text
+    assert counts(figures) == [(0, 10), (0, 10)]
+    assert read_json(second[0] / "embeddings.json")["reused"] == 10
     for one, other in zip(first, second, strict=True):
-        for file in ("embeddings.arrow", "texts.npy", "embeddings.json"):
+        for file in ("embeddings.arrow", "texts.npy"):
             assert (one / file).read_bytes() == (other / file).read_bytes()
 
 
-def test_other_prompts_or_weights_are_embedded_anew(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
+def test_of_a_grown_data_set_only_what_is_new_is_embedded(tmp_path, tiny_clip, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
+    rows = [Row(picture(i % 40 + 1000 * (i // 40)), i % 3, "train", f"{i}.png") for i in range(103)]
+    for week, (count, shards, expected) in enumerate([(100, 1, [(100, 0)]), (103, 2, [(3, 48), (0, 52)])]):
+        # The new ones come first, and the shards are cut elsewhere: positions mean nothing.
+        info = write_table(tmp_path / "data", rows[:count][::-1], name="animals", classes=CLASSES, shards=shards)
+        folders = [tmp_path / f"{week}-{shard}" for shard in info.shards]
+        figures = [
+            embed_shard(tmp_path / "data", s, tiny_clip.config, f) for s, f in zip(info.shards, folders, strict=True)
+        ]
+        assert counts(figures) == expected
+    assert "embedded 3, reused 48" in caplog.text
+    table = open_table(tmp_path / "data")
+    plain_ND, _ = encode_one_by_one(tiny_clip.model, table)
+    np.testing.assert_allclose(open_embeddings(folders, table).image_ND, plain_ND, atol=2e-3)
+
+
+def test_other_weights_or_precision_are_embedded_anew(embed_all, tiny_clip, tmp_path, monkeypatch):
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
     embed_all()
     weights = load_file(tiny_clip.folder / "tiny.safetensors")
     save_file(weights | {"logit_scale": torch.tensor(1.0)}, tmp_path / "other.safetensors")
-    _, figures = embed_all(replace(tiny_clip.config, checkpoint=str(tmp_path / "other.safetensors")))
-    assert [f["reused"] for f in figures] == [0, 0]
-    write_table(table_folder, make_rows(), name="animals", classes=CLASSES, prompts=PROMPTS[:1], shards=2)
-    _, figures = embed_all()
-    assert [f["reused"] for f in figures] == [0, 0]
+    for other in ({"checkpoint": str(tmp_path / "other.safetensors")}, {"embed_precision": "bf16"}):
+        assert counts(embed_all(replace(tiny_clip.config, **other))[1]) == [(10, 0), (10, 0)]
 
 
-def test_what_is_reused_needs_no_torch(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
+def test_other_prompts_cost_their_texts_alone(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
     monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
-    embed_all()
+    before, _ = embed_all()
+    (tmp_path / "prompts.txt").write_text("the {}\n{} at night\n")
+    asked: list[str] = []
+    encode_texts = clip_module.Clip.encode_texts
+    monkeypatch.setattr(
+        clip_module.Clip, "encode_texts", lambda clip, texts: asked.extend(texts) or encode_texts(clip, texts)
+    )
+    config = replace(tiny_clip.config, prompts=str(tmp_path / "prompts.txt"))
+    after, figures = embed_all(config, "after")
+    assert counts(figures) == [(0, 10), (0, 10)]
+    assert asked == ["red fox at night", "blue whale at night", "lynx at night"]
+    table = open_table(table_folder)
+    one, other = open_embeddings(before, table), open_embeddings(after, table)
+    assert (one.image_ND == other.image_ND).all()
+    assert not np.allclose(one.text_CD, other.text_CD, atol=1e-2)
+    with pytest.raises(InputError, match="embeddings must be made by one CLIP with the same prompts"):
+        open_embeddings([before[0], after[1]], table)
+
+
+def test_what_is_reused_needs_no_open_clip(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
+    config = replace(tiny_clip.config, embed_precision="fp32")
+    embed_all(config)
     code = (
         "import sys; from secateur.semantics.embed import ClipConfig, embed_shard;"
-        f"assert embed_shard({str(table_folder)!r}, 'shard-00001-of-00002.arrow', {tiny_clip.config!r},"
-        f"{str(tmp_path / 'third')!r})['reused'];"
+        f"assert embed_shard({str(table_folder)!r}, 'shard-00001-of-00002.arrow', {config!r},"
+        f"{str(tmp_path / 'third')!r})['reused'] == 10;"
         "assert not {'torch', 'open_clip', 'torchvision', 'sklearn'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ)
@@ -167,16 +214,70 @@ def test_what_is_reused_needs_no_torch(embed_all, table_folder, tiny_clip, tmp_p
 
 def test_the_state_may_be_an_object_store(embed_all, monkeypatch):
     monkeypatch.setenv(STATE_VARIABLE, "memory://secateur-embed-test")
-    assert [f["reused"] for f in embed_all()[1]] == [0, 0]
-    assert [f["reused"] for f in embed_all(name="again")[1]] == [1, 1]
+    assert counts(embed_all()[1]) == [(10, 0), (10, 0)]
+    assert counts(embed_all(name="again")[1]) == [(0, 10), (0, 10)]
     left = fsspec.filesystem("memory").find("/secateur-embed-test")
-    assert len(left) == 6
+    assert len(left) == 6  # a chunk of texts, and one of pictures from each shard
     assert not [path for path in left if path.endswith(".tmp")]
 
 
 def test_without_a_durable_place_the_state_is_beside_the_output(embed_all, tmp_path):
     embed_all()
-    assert len(list((tmp_path / "out" / "state" / "embeddings").iterdir())) == 2
+    assert len(list((tmp_path / "out" / "state" / "embeddings").iterdir())) == 1
+
+
+def chunks(durable: Path, kind: str, ending: str) -> list[Path]:
+    return sorted((durable / "embeddings").glob(f"*/{kind}/*{ending}"))
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("pictures", ".npy"), ("pictures", ".ids.json"), ("texts", ".npy")])
+def test_a_cache_damaged_in_one_byte(kind, ending, embed_all, tmp_path, monkeypatch, caplog):
+    durable = tmp_path / "durable"
+    monkeypatch.setenv(STATE_VARIABLE, str(durable))
+    first, _ = embed_all()
+    damaged = chunks(durable, kind, ending)[0]
+    content = bytearray(damaged.read_bytes())
+    content[len(content) * 2 // 3] ^= 1
+    damaged.write_bytes(content)
+    second, figures = embed_all(name="again")
+    expected = [(0, 10), (0, 10)] if kind == "texts" else [(0, 10), (10, 0)]
+    assert sorted(counts(figures)) == expected
+    assert f"{damaged.name} in the durable state is damaged: what it held is embedded again" in caplog.text
+    for one, other in zip(first, second, strict=True):
+        assert (one / "embeddings.arrow").read_bytes() == (other / "embeddings.arrow").read_bytes()
+        assert (one / "texts.npy").read_bytes() == (other / "texts.npy").read_bytes()
+    caplog.clear()
+    assert counts(embed_all(name="healed")[1]) == [(0, 10), (0, 10)]
+    assert "damaged" not in caplog.text
+
+
+KILLED = """
+import os, signal, sys
+from secateur.semantics import cache, embed
+embed.CHUNK_PICTURES, keep = 4, cache.VectorCache.keep
+def keep_twice_then_die(self, ids, vectors):
+    keep(self, ids, vectors)
+    kept.append(ids)
+    if len(kept) == 3:  # the texts, and two chunks
+        os.kill(os.getpid(), signal.SIGKILL)
+kept, cache.VectorCache.keep = [], keep_twice_then_die
+embed.embed_shard(sys.argv[1], sys.argv[2], embed.ClipConfig(checkpoint=sys.argv[3], clip_config=sys.argv[4],
+                  embed_batch=2), sys.argv[5])
+"""
+
+
+def test_a_killed_shard_goes_on_where_it_was(embed_all, table_folder, tiny_clip, tmp_path, monkeypatch):
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "durable"))
+    config, shard = tiny_clip.config, "shard-00000-of-00002.arrow"
+    command = [sys.executable, "-c", KILLED, table_folder, shard, config.checkpoint, config.clip_config]
+    killed = subprocess.run([*command, tmp_path / "killed"], env=os.environ)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed").exists()
+    folders, figures = embed_all()
+    assert counts(figures) == [(2, 8), (10, 0)]
+    train = open_table(table_folder).part("train")
+    plain_ND, _ = encode_one_by_one(tiny_clip.model, train)
+    np.testing.assert_allclose(open_embeddings(folders, train).image_ND, plain_ND, atol=2e-3)
 
 
 def test_a_state_that_cannot_be_written(embed_all, tmp_path, monkeypatch):
@@ -185,6 +286,47 @@ def test_a_state_that_cannot_be_written(embed_all, tmp_path, monkeypatch):
     with pytest.raises(InputError, match="SECATEUR_STATE_URI must name a place to write to, got"):
         embed_all()
     assert not (tmp_path / "out" / "0").exists()
+
+
+MEMORY = """
+import resource, sys, threading, time
+from secateur.semantics import embed, encoding
+embed.CHUNK_PICTURES = 1024  # fewer than either run has
+peak, config = 0, embed.ClipConfig(checkpoint=sys.argv[2], clip_config=sys.argv[3], embed_batch=256, embed_workers=1)
+def own_memory():  # the table is mapped: its pages are the kernel's to take back
+    return sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(("RssAnon", "RssShmem")))
+def watch():
+    global peak
+    while True:
+        peak = max(peak, own_memory())
+        time.sleep(0.005)
+threading.Thread(target=watch, daemon=True).start()
+embed.embed_shard(sys.argv[1], "shard-00000-of-00001.arrow", config, sys.argv[4])
+print(peak / 1024)
+"""
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, monkeypatch):
+    # Vectors so wide that 45,000 of them are 92 MB in half precision; ids, labels and splits may take 20 MB.
+    vision = {"layers": 1, "width": 64, "patch_size": 4, "image_size": 4}
+    model = {**MODEL, "embed_dim": 1024, "vision_cfg": vision}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        save_file(open_clip.CLIP(**model).state_dict(), tmp_path / "wide.safetensors")
+    (tmp_path / "wide.json").write_text(json.dumps(model))
+    peak = []
+    for count in (5_000, 50_000):
+        monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / f"state-{count}"))
+        pixels_NHW3 = np.zeros((count, 4, 4, 3), dtype=np.uint8)
+        pixels_NHW3[:, 0, 0] = np.arange(count)[:, None] // np.array([1, 256, 65536]) % 256
+        header = encode_bmp(pixels_NHW3[0])[:54]
+        rows = [Row(header + pixels_HW3.tobytes(), 0, "train", "x") for pixels_HW3 in pixels_NHW3]
+        write_table(tmp_path / "data", rows, name="dots", classes=["dot"])
+        files = [tmp_path / "data", tmp_path / "wide.safetensors", tmp_path / "wide.json", tmp_path / f"out-{count}"]
+        done = subprocess.run([sys.executable, "-c", MEMORY, *files], check=True, capture_output=True, text=True)
+        peak.append(float(done.stdout))
+        assert read_json(files[-1] / "embeddings.json")["embedded"] == count
+    assert peak[1] - peak[0] < 45
 
 
 def test_a_shard_of_reference_pictures_alone(tmp_path, tiny_clip):
@@ -211,7 +353,7 @@ def test_a_picture_that_does_not_decode(tmp_path, tiny_clip):
 def test_a_model_that_gives_no_numbers(embed_all, tiny_clip, tmp_path):
     weights = load_file(tiny_clip.folder / "tiny.safetensors")
     save_file(weights | {"visual.proj": weights["visual.proj"] * np.nan}, tmp_path / "nan.safetensors")
-    with pytest.raises(InputError, match="clip must give finite embeddings, got others from tiny"):
+    with pytest.raises(InputError, match="clip must give finite embeddings, got others in fp32"):
         embed_all(replace(tiny_clip.config, checkpoint=str(tmp_path / "nan.safetensors")))
 
 
@@ -233,7 +375,7 @@ def test_embeddings_of_another_data_set(embed_all, table_folder):
 def test_embeddings_that_do_not_cover_the_table_once(embed_all, table_folder, tmp_path):
     folders, _ = embed_all()
     train = open_table(table_folder).part("train")
-    with pytest.raises(InputError, match="embeddings must cover every sample once, got none for 6, as "):
+    with pytest.raises(InputError, match=r"once, got none for 6, as \w+: the shard shard-00001-of-00002.arrow is lost"):
         open_embeddings(folders[:1], train)
     with pytest.raises(InputError, match=r"embeddings must cover every sample once, got .* twice"):
         open_embeddings([*folders, folders[0]], train)

@@ -1,0 +1,156 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from secateur.errors import InputError
+from secateur.semantics.consistency import fit_label_model
+from secateur.semantics.mixture import fit_mixture
+from secateur.semantics.probe import draw_folds, fit_probe, probe_probability
+from secateur.semantics.signals import find_wrong_labels, margins, scaled, weighted
+from secateur.streams import sample_keys
+
+CLASSES = 5
+
+
+def scene(samples=1500, noise=0.15, width=16, spread=0.45, seed=0):
+    """Pictures around the texts of their classes, given labels, and which are wrong."""
+    rng = np.random.default_rng(seed)
+    text_CD = np.linalg.qr(rng.normal(size=(width, CLASSES)))[0].T
+    true_N = rng.integers(0, CLASSES, samples)
+    image_ND = text_CD[true_N] + spread * rng.normal(size=(samples, width))
+    wrong_N = rng.random(samples) < noise
+    label_N = np.where(wrong_N, (true_N + rng.integers(1, CLASSES, samples)) % CLASSES, true_N)
+    return image_ND, label_N, text_CD, wrong_N
+
+
+@pytest.fixture(scope="module")
+def found():
+    image_ND, label_N, text_CD, wrong_N = scene()
+    return find_wrong_labels(image_ND, label_N, text_CD, classes=CLASSES), label_N, wrong_N
+
+
+def test_wrong_labels_are_found_and_counted(found):
+    findings, label_N, wrong_N = found
+    auroc = {name: roc_auc_score(wrong_N, -q_N) for name, q_N in findings.signal.items()}
+    assert set(auroc) == {"clip", "neighbours", "probe"}
+    assert roc_auc_score(wrong_N, findings.probability_wrong_N) > max(auroc.values()) - 0.005
+    assert roc_auc_score(wrong_N, -findings.margin_N) > 0.95
+    assert findings.rate.value == pytest.approx(wrong_N.mean(), abs=0.02)
+    assert 0 <= findings.rate.low < findings.rate.value < findings.rate.high <= 1
+    assert findings.clip_fit.fits
+    assert sum(count for *_, count in findings.clip_fit.histogram) == len(label_N)
+    assert findings.audited == 0
+
+
+def test_the_findings_agree_with_themselves(found):
+    findings, label_N, _ = found
+    rows_N = np.arange(len(label_N))
+    posterior_NC = findings.posterior_NC.astype(float)
+    assert posterior_NC.sum(axis=1) == pytest.approx(1, abs=5e-3)
+    assert 1 - findings.probability_wrong_N == pytest.approx(posterior_NC[rows_N, label_N], abs=1e-3)
+    assert np.array_equal(findings.margin_N > 0, findings.suggested_N == label_N)
+    assert findings.label_model().label_probability_N == pytest.approx(1 - findings.probability_wrong_N)
+    assert (findings.label_model().consistency_N <= 0).all()
+    assert all(weight >= 0 for weight in findings.weight.values())
+
+
+def test_names_of_other_classes_are_noticed_and_left_out():
+    image_ND, label_N, text_CD, wrong_N = scene(700)
+    findings = find_wrong_labels(image_ND, label_N, np.roll(text_CD, 2, axis=0), classes=CLASSES)
+    assert not findings.clip_fit.fits
+    assert findings.clip_fit.reason.startswith("CLIP does not fit")
+    assert findings.weight["clip"] == 0
+    without = find_wrong_labels(image_ND, label_N, classes=CLASSES)
+    assert without.clip_fit is None
+    assert np.array_equal(findings.probability_wrong_N, without.probability_wrong_N)
+    assert roc_auc_score(wrong_N, without.probability_wrong_N) > 0.95
+    assert without.rate.value < wrong_N.mean() + 0.02
+
+
+def test_a_clip_that_knows_little_is_noticed_beside_neighbours_that_know_much():
+    image_ND, label_N, text_CD, _ = scene(700, noise=0)
+    rng = np.random.default_rng(3)
+    hazy_CD = 0.12 * text_CD + 0.3 * rng.normal(size=text_CD.shape)
+    findings = find_wrong_labels(image_ND, label_N, hazy_CD, classes=CLASSES)
+    fit = findings.clip_fit
+    assert not fit.fits
+    assert fit.zero_shot_agreement < 0.5 < 0.7 < fit.neighbour_agreement
+
+
+def test_no_sample_is_judged_by_what_learned_from_its_label():
+    image_ND, label_N, _, _ = scene(400)
+    image_ND[200] = image_ND[0]  # a copy, which is in the same fold
+    label_N[200] = label_N[0]
+    before = find_wrong_labels(image_ND, label_N, classes=CLASSES)
+    other_N = label_N.copy()
+    other_N[[0, 200]] = (label_N[0] + 1) % CLASSES
+    fold_N = draw_folds(sample_keys(np.arange(400)), np.where(np.arange(400) == 200, 0, np.arange(400)))
+    assert fold_N[0] == fold_N[200]
+    held_N = fold_N == fold_N[0]
+    # Its own label moves the temperature of its fold alone, which changes no order.
+    one_NC, two_NC = (probe_probability(image_ND, y.astype(np.int32), fold_N, CLASSES) for y in (label_N, other_N))
+    ratio = (two_NC[0] - two_NC[0].max()) / np.minimum(one_NC[0] - one_NC[0].max(), -1e-9)
+    assert np.ptp(ratio[one_NC[0] < one_NC[0].max()]) < 0.05
+    assert not np.allclose(one_NC[~held_N], two_NC[~held_N])
+    assert np.isfinite(before.probability_wrong_N).all()
+
+
+def test_the_probe_against_scikit_learn():
+    image_ND, label_N, _, _ = scene(600)
+    weight_N = np.random.default_rng(0).random(600).astype(np.float32)
+    penalty = 0.01
+    ours_EC = fit_probe(image_ND.astype(np.float32), label_N, weight_N, np.zeros((17, CLASSES)), penalty)
+    theirs = LogisticRegression(C=1 / (penalty * weight_N.sum()), tol=1e-8, max_iter=1000)
+    theirs.fit(image_ND, label_N, sample_weight=weight_N)
+    assert np.allclose(ours_EC[:-1].T, theirs.coef_, atol=0.02)
+
+
+def test_the_direct_maximum_is_that_of_em():
+    image_ND, label_N, text_CD, _ = scene(3000)
+    similarity_NC = (image_ND / np.linalg.norm(image_ND, axis=1, keepdims=True) @ text_CD.T).astype(np.float32)
+    by_em = fit_label_model(similarity_NC.astype(np.float64), label_N.astype(np.int32))
+    direct = fit_mixture([similarity_NC], label_N.astype(np.int32), weighted, np.ones(1), low=0.0)
+    assert direct.parameter[0] == pytest.approx(by_em.temperature, rel=0.02)
+    assert direct.transition_CC == pytest.approx(by_em.transition_CC, abs=0.005)
+    posterior_NC = direct.posterior([similarity_NC], label_N)
+    assert posterior_NC == pytest.approx(by_em.posterior_NC.astype(float), abs=0.03)
+
+
+def test_more_freedom_is_likelier_and_blocks_do_not_matter(monkeypatch):
+    image_ND, label_N, text_CD, _ = scene(500)
+    channels = [(image_ND @ text_CD.T).astype(np.float32)]
+    one = fit_mixture(channels, label_N, weighted, np.ones(1))
+    start = np.concatenate([np.ones(CLASSES), np.zeros(CLASSES)])
+    many = fit_mixture(channels, label_N, scaled, start)
+    assert many.likelihood(channels, label_N) > one.likelihood(channels, label_N) - 1e-5
+    monkeypatch.setattr("secateur.semantics.mixture.ROWS", 33)
+    again = fit_mixture(channels, label_N, weighted, np.ones(1))
+    assert again.parameter == pytest.approx(one.parameter, rel=1e-2)
+
+
+def test_margins_against_a_loop():
+    posterior_NC = np.random.default_rng(0).dirichlet(np.ones(4), 20).astype(np.float32)
+    label_N = np.arange(20, dtype=np.int32) % 4
+    for i, margin in enumerate(margins(posterior_NC, label_N)):
+        others = [posterior_NC[i, c] for c in range(4) if c != label_N[i]]
+        assert margin == pytest.approx(posterior_NC[i, label_N[i]] - max(others))
+
+
+@pytest.mark.parametrize("samples", [2, 3, 12])
+def test_few_samples(samples):
+    image_ND, label_N, text_CD, _ = scene(samples)
+    findings = find_wrong_labels(image_ND, label_N, text_CD, classes=CLASSES)
+    assert np.isfinite(findings.probability_wrong_N).all()
+    assert 0 <= findings.rate.low <= findings.rate.value <= findings.rate.high <= 1
+
+
+def test_wrong_input():
+    image_ND, label_N, _, _ = scene(20)
+    with pytest.raises(InputError, match="labels must be one for each of 20 embeddings, got 19"):
+        find_wrong_labels(image_ND, label_N[1:], classes=CLASSES)
+    with pytest.raises(InputError, match=r"labels must be in \[0, 3\), got 0 to 4"):
+        find_wrong_labels(image_ND, label_N, classes=3)
+    image_ND[3] = np.nan
+    with pytest.raises(InputError, match="finite vectors"):
+        find_wrong_labels(image_ND, label_N, classes=CLASSES)
