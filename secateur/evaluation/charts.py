@@ -8,9 +8,11 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from secateur.evaluation.svg import CHARACTER, WIDTH, Axis, Drawing, Series, around, number
+from secateur.evaluation.svg import CHARACTER, WIDTH, Axis, Drawing, Series, around, number, swatch
 
 MAX_ROWS = 30  # rows of a chart
+ODDS_MARKS = (1e-4, 0.01, 0.5, 0.99, 0.9999)
+ODDS_CAPTION = "Even steps are even factors of the odds; the outermost bars hold all beyond."
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,20 @@ class Figure:
     chart: Markup
     caption: str = ""
     legend: Sequence[tuple[Markup, str]] = field(default=())  # swatch and name
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some of the samples, and how they are drawn."""
+
+    name: str
+    colour: str
+    member_N: npt.NDArray[np.bool_]
+
+
+def group_legend(groups: Sequence[Group]) -> list[tuple[Markup, str]]:
+    """Legend of groups."""
+    return [(swatch(g.colour), f"{g.name} ({g.member_N.sum():,})") for g in groups]
 
 
 def line_chart(summary: str, lines: Sequence[Series], x: Axis, y: Axis) -> Markup:
@@ -71,6 +87,26 @@ def histogram(
         drawing.add("line", "mark", x1=at, x2=at, y1=drawing.top - 4, y2=drawing.bottom)
         drawing.text(line[1], at, drawing.top - 8, "middle")
     return drawing.markup()
+
+
+def log_odds(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """Log of p / (1 - p), finite also at 0 and 1."""
+    p = np.clip(np.asarray(probability, dtype=np.float64), 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(p / (1 - p)))
+
+
+def odds_histogram(
+    summary: str,
+    groups: Sequence[tuple[str, str, npt.NDArray[np.floating]]],
+    title: str,
+    line: tuple[float, str] | None = None,
+) -> Markup:
+    """A histogram of probabilities over their odds; the arguments are those of `histogram`, and the axis's title."""
+    marks = list(zip(log_odds(np.array(ODDS_MARKS)).tolist(), (f"{100 * p:g} %" for p in ODDS_MARKS), strict=True))
+    end = 1.15 * marks[-1][0]
+    values = [(name, colour, log_odds(probability)) for name, colour, probability in groups]
+    at = (float(log_odds(np.array(line[0]))), line[1]) if line else None
+    return histogram(summary, values, Axis(-end, end, title, marks=marks), line=at)
 
 
 def row_room(labels: Sequence[str]) -> float:

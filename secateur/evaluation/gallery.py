@@ -1,4 +1,4 @@
-"""Galleries: the dropped pictures of each reason, small enough to lie inside the report."""
+"""Galleries: pictures small enough to lie inside a report; those dropped for each reason."""
 
 import base64
 import io
@@ -41,8 +41,9 @@ class Picture:
     given: str
     suggested: str | None  # only where it differs from the given label
     probability: float | None  # that the given label is right
-    loss: float | None
-    truth: str | None  # the label known to be true
+    loss: float | None = None
+    truth: str | None = None  # the label known to be true
+    split: str | None = None
 
     @property
     def wrong(self) -> bool | None:

@@ -1,28 +1,26 @@
 """Figures about the mask: which samples it dropped, and what was known of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from markupsafe import Markup
 
-from secateur.evaluation.charts import MAX_ROWS, Figure, bar_rows, chosen_rows, histogram
-from secateur.evaluation.svg import Axis, around, swatch
+from secateur.evaluation.charts import (
+    MAX_ROWS,
+    ODDS_CAPTION,
+    Figure,
+    Group,
+    bar_rows,
+    chosen_rows,
+    group_legend,
+    histogram,
+    odds_histogram,
+)
+from secateur.evaluation.svg import Axis, around
 from secateur.pruning.mask import Mask
 
 REASONS = ("inconsistent", "relabelled", "hard", "redundant", "unused", "floor", "kept")
-ODDS_MARKS = (1e-4, 0.01, 0.5, 0.99, 0.9999)
 Labels = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Some of the training samples, and how they are drawn."""
-
-    name: str
-    colour: str
-    member_N: npt.NDArray[np.bool_]
 
 
 def groups_by_reason(mask: Mask) -> list[Group]:
@@ -69,29 +67,18 @@ def score_figure(mask: Mask, way: str, groups: Sequence[Group]) -> Figure:
 
 def probability_figure(mask: Mask, way: str, groups: Sequence[Group], gate: float | None) -> Figure:
     """Distribution of the probability that the label is right, over its odds."""
-    odds_N = log_odds(mask.label_probability)
-    marks = list(zip(log_odds(np.array(ODDS_MARKS)).tolist(), (f"{100 * p:g} %" for p in ODDS_MARKS), strict=True))
-    end = 1.15 * marks[-1][0]
-    values = [(g.name, g.colour, odds_N[g.member_N]) for g in groups]
-    line = (float(log_odds(np.array(gate))), f"gate {100 * gate:g} %") if gate else None
-    x = Axis(-end, end, "probability that the label is right", marks=marks)
+    values = [(g.name, g.colour, mask.label_probability[g.member_N]) for g in groups]
     return Figure(
         f"Label probability, by {way}",
-        histogram(f"Distribution of the label probability by {way}", values, x, line=line),
-        "Even steps are even factors of the odds; the outermost bars hold all beyond.",
+        odds_histogram(
+            f"Distribution of the label probability by {way}",
+            values,
+            "probability that the label is right",
+            (gate, f"gate {100 * gate:g} %") if gate else None,
+        ),
+        ODDS_CAPTION,
         group_legend(groups),
     )
-
-
-def group_legend(groups: Sequence[Group]) -> list[tuple[Markup, str]]:
-    """Legend of groups."""
-    return [(swatch(g.colour), f"{g.name} ({g.member_N.sum():,})") for g in groups]
-
-
-def log_odds(probability: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Log of p / (1 - p), finite also at 0 and 1."""
-    p = np.clip(np.asarray(probability, dtype=np.float64), 1e-6, 1 - 1e-6)
-    return np.asarray(np.log(p / (1 - p)))
 
 
 def dropped_figure(mask: Mask, label_N: Labels, classes: Sequence[str]) -> Figure:

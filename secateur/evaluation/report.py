@@ -2,16 +2,15 @@
 
 import html
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import numpy.typing as npt
 
 from secateur.dataset import ImageTable
 from secateur.evaluation import arm_figures, mask_figures
 from secateur.evaluation.gallery import DOUBTFUL, galleries
+from secateur.evaluation.page import count, percent, points, render
 from secateur.evaluation.results import FOUND, Arm, ArmRun, Results
 from secateur.evaluation.scores import per_class_accuracy
 from secateur.pruning.mask import Mask
@@ -19,37 +18,6 @@ from secateur.pruning.mask import Mask
 TEMPLATE = "report.html.j2"
 MAX_CONFUSION = 20  # classes up to which the whole confusion matrix is shown
 TOP_CONFUSIONS = 20  # pairs shown where there are more classes
-SPACE = "\N{NO-BREAK SPACE}"
-
-
-def percent(value: float | None, places: int = 1) -> str:
-    """A fraction as a percentage; a dash for what is not defined.
-
-    >>> percent(0.9642).replace(SPACE, " ")
-    '96.4 %'
-    """
-    return "\N{EN DASH}" if value is None or np.isnan(value) else f"{100 * value:.{places}f}{SPACE}%"
-
-
-def chance(value: float) -> str:
-    """A probability as a percentage that never rounds to none or all.
-
-    >>> chance(0.99999).replace(SPACE, " ")
-    '> 99.9 %'
-    """
-    if value < 0.001:
-        return f"<{SPACE}{percent(0.001)}"
-    return f">{SPACE}{percent(0.999)}" if value > 0.999 else percent(value)
-
-
-def points(value: float) -> str:
-    """A difference of fractions in percentage points, with its sign."""
-    return f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}")
-
-
-def count(value: float) -> str:
-    """A whole number with thousands set apart."""
-    return f"{round(value):,}"
 
 
 def comparison(pruned: Arm, baseline: Arm, label: str) -> str:
@@ -156,15 +124,8 @@ def render_report(
     class_figures = [arm_figures.class_figure(results, runs)]
     if not mask.kept.all():
         class_figures.append(mask_figures.dropped_figure(mask, train.label, results.dataset["classes"]))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(percent=percent, chance=chance, count=count)
-    return environment.get_template(TEMPLATE).render(
+    return render(
+        TEMPLATE,
         results=results,
         pruned=pruned,
         kept=int(mask.kept.sum()),

@@ -2,46 +2,17 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from html_page import Page
 from PIL import Image
 
 from secateur.dataset.table import Row, open_table, write_table
 from secateur.evaluation import mask_figures, report
 from secateur.evaluation.gallery import ABOUT, galleries, thumbnail
 from secateur.pruning.method import Reason
-
-VOID = {"meta", "img", "br"}
-
-
-class Page(HTMLParser):
-    """Checks that tags nest, and collects what the page refers to, its texts and its images."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.open, self.tags, self.links, self.images, self.texts, self.labels = [], [], [], [], [], []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attributes):
-        values = dict(attributes)
-        self.tags.append(tag)
-        self.links += [v for k, v in attributes if k in {"src", "href", "action", "data", "srcset", "xlink:href"}]
-        self.labels += [values["aria-label"]] if tag == "svg" and "aria-label" in values else []
-        if tag == "img":
-            self.images.append(values)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.texts.append(data)
 
 
 def test_page_is_well_formed_and_holds_all_it_shows(world):
