@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from secateur.state import content_key
+
 DIGEST_LENGTH = 32  # MLflow takes at most 36 characters
 PARAM_LENGTH = 6000
 NOTED = ("phase", "epoch", "seconds")  # of an epoch: what is no curve
@@ -44,18 +46,65 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)
 
 
+def arm_key(config: Mapping[str, Any]) -> str:
+    """What an arm is known by within a pipeline run: method and ratio, and a hash of all settings.
+
+    Args:
+        config: Of the pruning, as plain values.
+    """
+    return f"{config['method']}-{config['keep']:g}-{content_key(**config)[:8]}"
+
+
+def arm_params(config: Mapping[str, Any]) -> dict[str, str]:
+    """The parameters of an arm, as columns to compare by."""
+    return {name: as_text(value)[:PARAM_LENGTH] for name, value in config.items()}
+
+
 def curve_points(histories: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[Point]:
     """Every figure of every epoch, one curve for each seed: `validation_accuracy/seed-0` and so on.
 
     Args:
         histories: What `history.json` says, by seed.
     """
+    return [point for seed, history in histories.items() for point in epoch_points(seed, history)]
+
+
+def warmup_points(histories: Mapping[int, Sequence[Mapping[str, Any]]]) -> list[Point]:
+    """The same of the warm-up alone, which all arms share, as the step itself told it."""
     return [
-        Point(f"{name}/seed-{seed}", float(value), step, float(entry["seconds"]))
+        point
         for seed, history in histories.items()
-        for step, entry in enumerate(history, start=1)
+        for point in epoch_points(seed, [e for e in history if e["phase"] == "warm-up"], prefix="warmup/")
+    ]
+
+
+def epoch_points(seed: int, history: Sequence[Mapping[str, Any]], told: int = 0, prefix: str = "") -> list[Point]:
+    """Every figure of the epochs of one seed.
+
+    Args:
+        seed: Which.
+        history: All its epochs.
+        told: How many of them to leave out.
+        prefix: Put before the names.
+    """
+    return [
+        Point(f"{prefix}{name}/seed-{seed}", float(value), step, float(entry["seconds"]))
+        for step, entry in enumerate(history[told:], start=told + 1)
         for name, value in entry.items()
         if name not in NOTED and isinstance(value, int | float)
+    ]
+
+
+def step_points(step: str, figures: Mapping[str, Any], number: int = 0) -> list[Point]:
+    """The numbers among a step's figures, as `step/name`.
+
+    >>> step_points("embed", {"pictures": 7, "model": "ViT-B-32"})
+    [Point(name='embed/pictures', value=7.0, step=0, seconds=0.0)]
+    """
+    return [
+        Point(f"{step}/{name}", float(value), number, 0.0)
+        for name, value in figures.items()
+        if isinstance(value, int | float)
     ]
 
 
@@ -69,15 +118,23 @@ def final_figures(results: Mapping[str, Any]) -> dict[str, float]:
     arms = results["arms"]
     figures: dict[str, Any] = {}
     for arm, suffix in zip(arms, suffixes(arms), strict=True):
-        figures[f"test_accuracy{suffix}"] = arm["accuracy_mean"]
-        figures[f"test_accuracy_sd{suffix}"] = arm.get("accuracy_sd")
-        for name in ("keep_achieved", "forward_samples", "backward_samples", "seconds"):
-            figures[f"{name}{suffix}"] = arm.get(name)
+        figures |= {f"{name}{suffix}": value for name, value in arm_figures(arm).items()}
     for seed, accuracy in zip(arms[0].get("seeds", ()), arms[0].get("accuracy", ()), strict=True):
         figures[f"test_accuracy_by_seed/seed-{seed}"] = accuracy
     figures |= {f"noise/{name}": value for name, value in (results.get("noise") or {}).items()}
     figures |= {f"mask/{reason}": count for reason, count in results.get("reasons", {}).items()}
     return {name: float(value) for name, value in figures.items() if value is not None}
+
+
+def arm_figures(arm: Mapping[str, Any]) -> dict[str, float]:
+    """The final figures of one arm, out of its entry in `results.json`.
+
+    >>> arm_figures({"accuracy_mean": 0.9, "accuracy_sd": None, "seconds": 2})
+    {'test_accuracy': 0.9, 'seconds': 2.0}
+    """
+    named = {"test_accuracy": arm["accuracy_mean"], "test_accuracy_sd": arm.get("accuracy_sd")}
+    named |= {name: arm.get(name) for name in ("keep_achieved", "forward_samples", "backward_samples", "seconds")}
+    return {name: float(value) for name, value in named.items() if value is not None}
 
 
 def suffixes(arms: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from secateur.errors import InputError
 
 NAME, EMAIL = "secateur", "secateur@localhost"
 SETTINGS = ("commit.gpgsign=false", "tag.gpgsign=false", "core.hooksPath=/dev/null", "advice.detachedHead=false")
-CREDENTIALS = re.compile(r"(?<=://)[^/@\s]*@")
+CREDENTIALS = re.compile(r"(?<=://)[^/\s]*@")
+WITH_PASSWORD = re.compile(r"(https?://)([^/\s]+:[^/\s]*@)(.*)")
 
 
 class GitError(RuntimeError):
@@ -69,6 +71,26 @@ def is_url(location: str) -> bool:
     (True, True, False)
     """
     return "://" in location or re.match(r"[\w.-]+@[\w.-]+:", location) is not None
+
+
+def hide_password(location: str, folder: Path) -> tuple[str, tuple[str, ...]]:
+    """Give git the password of a URL by a file, since everybody can read the arguments of a process.
+
+    Args:
+        location: A path or URL.
+        folder: Where the file may lie; nobody else's.
+
+    Returns:
+        The location without the password, and settings (`key=value`) that say where it is.
+    """
+    found = WITH_PASSWORD.fullmatch(location)
+    if found is None:
+        return location, ()
+    scheme, credentials, rest = found.groups()
+    file = folder / "credentials"
+    file.touch(mode=0o600)
+    file.write_text(f"{scheme}{credentials}{rest.partition('/')[0]}\n")
+    return scheme + rest, (f"credential.helper=store --file={shlex.quote(str(file))}",)
 
 
 def without_credentials(text: str) -> str:

@@ -1,5 +1,6 @@
 """What the other steps wrote, read and found to belong together."""
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import secateur
+from secateur.dataset import open_table
 from secateur.dataset.table import INFO_FILE
 from secateur.errors import InputError
 from secateur.files import read_json
@@ -30,6 +32,7 @@ class Outputs:
     model_folder: Path
     mask_folder: Path
     documents: Mapping[str, Path]  # artifacts by the name that they get
+    dataset_folder: Path
 
     @property
     def line(self) -> str:
@@ -63,6 +66,7 @@ def read_outputs(
             "report.html": Path(report_file),
             "summary.md": Path(summary_file),
         },
+        dataset_folder=Path(dataset_folder),
     )
     digest = outputs.dataset["digest"]
     for name, other in (("mask", mask.meta["dataset"]["digest"]), ("model", outputs.run["dataset"]["digest"])):
@@ -71,6 +75,13 @@ def read_outputs(
     if outputs.figures["mask_digest"] != mask.digest:
         raise InputError(f"results must be of mask {mask.digest[:12]}, got {outputs.figures['mask_digest'][:12]}")
     return outputs
+
+
+def test_digest(dataset_folder: str | Path) -> str:
+    """SHA-256 over ids and labels of the test split: accuracies under the same digest can be compared."""
+    test = open_table(dataset_folder).part("test")
+    lines = (f"{name} {label}\n" for name, label in zip(test.sample_id, test.label, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def facts(outputs: Outputs, run_id: str) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import http.client
 import os
+import re
 import ssl
+import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -11,6 +13,7 @@ from pathlib import Path
 
 from secateur.errors import InputError
 from secateur.records.git import without_credentials
+from secateur.state import STATE_VARIABLE
 
 FOLDER = ".secateur"
 EXPERIMENT = "secateur"
@@ -28,6 +31,8 @@ class Places:
     run_id: str | None  # MLFLOW_RUN_ID: the run of this pipeline run, if somebody began it
     registry: str  # SECATEUR_REGISTRY: git repository of the registry
     store: str | None  # SECATEUR_STORE: DVC remote of a registry that is made here; None: beside it
+    key: str | None = None  # SECATEUR_RUN, or Kubeflow's KFP_RUN_ID: what all steps of a pipeline run have in common
+    spool: Path = Path(FOLDER, "spool")  # SECATEUR_SPOOL, or in a local state: what MLflow is still to be told
 
 
 def places(folder: str | Path = FOLDER) -> Places:
@@ -39,7 +44,17 @@ def places(folder: str | Path = FOLDER) -> Places:
         run_id=os.environ.get("MLFLOW_RUN_ID") or None,
         registry=os.environ.get("SECATEUR_REGISTRY") or str(base / "registry.git"),
         store=os.environ.get("SECATEUR_STORE") or None,
+        key=re.sub(r"[^\w.-]+", "-", os.environ.get("SECATEUR_RUN") or os.environ.get("KFP_RUN_ID") or "") or None,
+        spool=Path(os.environ.get("SECATEUR_SPOOL") or spool_folder(base)).absolute(),
     )
+
+
+def spool_folder(base: Path) -> Path:
+    """Where what could not be sent is kept: with the state, if that is a folder here, so that it outlives the step."""
+    state = os.environ.get(STATE_VARIABLE) or ""
+    if "://" in state:
+        return Path(tempfile.gettempdir(), "secateur-spool")
+    return Path(state, "spool") if state else base / "spool"
 
 
 def sqlite_file(tracking_uri: str) -> Path | None:

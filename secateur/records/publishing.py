@@ -1,30 +1,27 @@
 """Publishing what a pipeline run made: the mask as a version of the registry, then all of it in MLflow."""
 
-import json
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from secateur.errors import InputError
 from secateur.files import read_json
+from secateur.records import spool
+from secateur.records.bundles import ARTIFACTS, EXPORT
 from secateur.records.config import PublishConfig
+from secateur.records.delivery import deliver, ready
+from secateur.records.describing import describe, make_cards
 from secateur.records.exporting import exporting
-from secateur.records.facts import curve_points, final_figures, flat_params
 from secateur.records.git import without_credentials
-from secateur.records.outputs import RUN_FILE, Outputs, code_version, facts, gather, read_outputs
-from secateur.records.places import Places, check_server, places
+from secateur.records.outputs import RUN_FILE, Outputs, read_outputs
+from secateur.records.packing import fill, make_bundle
+from secateur.records.places import places
 from secateur.records.registry import open_or_create
 from secateur.records.versions import Version, publish_mask
 
-if TYPE_CHECKING:
-    from secateur.records.tracking import TrackedRun
-
 __all__ = ["PublishConfig", "Published", "publish"]
-
-NOTE_LENGTH = 5000  # characters of the summary shown on top of a run
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,7 @@ class Published:
     registry: str
     tracking_uri: str
     created: bool  # False: the same mask had this version already
+    promotion: str  # whether the model became champion, and why
 
 
 def publish(
@@ -47,11 +45,14 @@ def publish(
     results_file: str | Path,
     report_file: str | Path,
     summary_file: str | Path,
+    baseline_folders: Sequence[str | Path] = (),
+    embed_figures: Sequence[Mapping[str, Any]] = (),
 ) -> Published:
     """Publish a mask and the model trained with it.
 
     The version comes first, and the run gets its name last: a run with a version always names one that is there.
-    A step that failed half-way can be run again; the same mask has one version, however often it is published.
+    A step that failed half-way can be run again; the same mask has one version, however often it is published. Where
+    MLflow has gone away since the pipeline run began, what it is to be told is kept, and sent later.
 
     Args:
         config: Under which names.
@@ -61,101 +62,77 @@ def publish(
         results_file: What the evaluation measured, JSON.
         report_file: The report, HTML.
         summary_file: A summary, Markdown.
+        baseline_folders: The run folders of the other arms, in the order of the results.
+        embed_figures: What `embed` counted, for each shard.
 
     Raises:
         InputError: The parts do not belong together, or the registry or MLflow cannot be used.
     """
-    where = places()
-    check_server(where.tracking_uri)
+    where = ready()
     if not (Path(model_folder) / RUN_FILE).is_file():
         raise InputError(f"model must be a folder with {RUN_FILE}, got {str(model_folder)!r}")
     seed = read_json(Path(model_folder) / RUN_FILE)["seeds"][0]
-    with (
-        tempfile.TemporaryDirectory(prefix="secateur-publish-") as scratch,
+    with tempfile.TemporaryDirectory(prefix="secateur-publish-") as scratch:
+        folder = Path(scratch) / spool.BUNDLE
         # First of all: everything else is done by the time that it ends.
-        exporting(model_folder, seed, dataset_folder, Path(scratch) / "export") as exported,
-    ):
-        outputs = read_outputs(dataset_folder, model_folder, mask_folder, results_file, report_file, summary_file)
-        registry = open_or_create(where.registry, where.store)
-        with tracked(where, outputs) as run:
-            done = version_published(run, outputs.mask.digest)
-            version = done or publish_mask(registry, mask_folder, outputs.line, facts(outputs, run.run_id))
-            if done is None:
-                log_all(run, config, outputs, version, registry, exported, Path(scratch))
+        with exporting(model_folder, seed, dataset_folder, folder / EXPORT) as exported:
+            outputs = read_outputs(dataset_folder, model_folder, mask_folder, results_file, report_file, summary_file)
+            registry = open_or_create(where.registry, where.store)
+
+            versions: list[Version] = []
+
+            def pack(run_id: str, tags: Mapping[str, str]) -> Path | None:
+                done = version_published(run_id, tags, outputs.mask.digest)
+                versions.append(done or release(config, outputs, registry, dataset_folder, run_id, folder / ARTIFACTS))
+                if done is None:
+                    bundle = make_bundle(config, outputs, versions[0], registry, baseline_folders, embed_figures)
+                    fill(folder, bundle, outputs, exported)
+                return folder if done is None else None
+
+            delivered = deliver(where, outputs.line.partition("/")[2], pack)
     return Published(
-        version=version.name,
-        run_id=run.run_id,
+        version=versions[0].name,
+        run_id=delivered.run_id,
         mask_digest=outputs.mask.digest,
         registry=without_credentials(registry),
         tracking_uri=without_credentials(where.tracking_uri),
-        created=version.created,
+        created=versions[0].created,
+        promotion=delivered.promotion,
     )
 
 
-@contextmanager
-def tracked(where: Places, outputs: Outputs) -> Iterator["TrackedRun"]:
-    """The MLflow run; one begun here ends as failed if the block fails, another's is left for a second attempt."""
-    from secateur.records import tracking  # only now: MLflow takes seconds to import
+def release(
+    config: PublishConfig, outputs: Outputs, registry: str, dataset_folder: str | Path, run_id: str, artifacts: Path
+) -> Version:
+    """Make the mask a version of the registry, and put its cards among the artifacts of the run."""
+    said = describe(outputs, dataset_folder, run_id, places().tracking_uri)
+    cards = make_cards(said)
+    version = publish_mask(
+        registry,
+        outputs.mask_folder,
+        outputs.line,
+        said,
+        cards=cards,
+        dataset_folder=dataset_folder,
+        pictures=config.store_data,
+    )
+    artifacts.mkdir(parents=True)
+    for card, text in cards.items():
+        (artifacts / card).write_text(text.replace("{version}", version.name))
+    return version
 
-    run = tracking.open_run(where, outputs.line.partition("/")[2])
-    try:
-        yield run
-    except BaseException:
-        if run.created:
-            tracking.end_run(run, "FAILED")
-        raise
 
-
-def version_published(run: "TrackedRun", mask_digest: str) -> Version | None:
-    """The version that this very run has published already, in an earlier attempt of the step.
+def version_published(run_id: str, tags: Mapping[str, str], mask_digest: str) -> Version | None:
+    """The version that an MLflow run has published already, in an earlier attempt of the step.
 
     Raises:
         InputError: It has published another mask.
     """
-    if "registry_version" not in run.tags:
+    if "registry_version" not in tags:
         return None
-    if run.tags["mask_digest"] != mask_digest:
+    if tags["mask_digest"] != mask_digest:
         raise InputError(
-            f"MLFLOW_RUN_ID must be a run that publishes one mask, got {run.run_id}, "
-            f"which has published {run.tags['mask_digest'][:12]}"
+            f"MLFLOW_RUN_ID must be a run that publishes one mask, got {run_id}, "
+            f"which has published {tags['mask_digest'][:12]}"
         )
-    return Version(run.tags["registry_version"], mask_digest, created=False)
-
-
-def log_all(
-    run: "TrackedRun",
-    config: PublishConfig,
-    outputs: Outputs,
-    version: Version,
-    registry: str,
-    exported: Callable[[], Path],
-    scratch: Path,
-) -> None:
-    """Log everything about a run, and its version last."""
-    from secateur.records import tracking
-
-    params = flat_params(outputs.run)
-    tracking.log_params(run, params)
-    tracking.log_dataset(run, outputs.dataset)
-    documents = scratch / "artifacts"
-    gather(outputs, documents)
-    run.client.log_artifacts(run.run_id, str(documents))
-    name = config.model_name or f"{outputs.line.partition('/')[0]}-{outputs.run['architecture']['model']}"
-    model_id = tracking.log_model(run, exported(), name.replace("/", "-").replace(":", "-"), params)
-    histories = {
-        seed: read_json(outputs.model_folder / f"seed-{seed}" / "history.json") for seed in outputs.run["seeds"]
-    }
-    tracking.log_metrics(run, curve_points(histories), final_figures(outputs.figures), model_id)
-    tracking.set_tags(
-        run,
-        {
-            "mask_digest": outputs.mask.digest,
-            "data_digest": outputs.dataset["digest"],
-            "code_version": code_version(),
-            "registry": without_credentials(registry),
-            "registry_version": version.name,
-            "alarms": json.dumps(list(outputs.run.get("alarms", []))),
-            "mlflow.note.content": outputs.documents["summary.md"].read_text()[:NOTE_LENGTH],
-        },
-    )
-    tracking.end_run(run, "FINISHED")
+    return Version(tags["registry_version"], mask_digest, created=False)

@@ -1,20 +1,30 @@
 """The registry: a git repository that holds DVC pointers, and a DVC remote, the store, that holds the data.
 
-The store's location is committed, so that `git clone` and `dvc pull` bring back what was published.
+.dvc/config                     where the store is, so that `git clone` and `dvc pull` bring back what was published
+masks/<version>/                one folder for each version, see `secateur.records.versions`
+tables/<data digest>/           the data set that versions were made from, see `secateur.records.tables`
+withdrawn.json                  samples that were withdrawn, see `secateur.records.withdrawal`
 """
 
 import os
+import random
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from secateur.errors import InputError
-from secateur.records.git import GitError, author, git, is_url, without_credentials
+from secateur.records.git import GitError, author, git, hide_password, is_url, without_credentials
 
 BRANCH = "main"
 REMOTE = "store"
 IGNORED_BY_GIT = "/config.local\n/tmp\n/cache\n"
+FILE_SCHEME = "file://"
+ATTEMPTS = 30
+
+Result = TypeVar("Result")
 
 
 def open_or_create(location: str | Path, store: str | None = None) -> str:
@@ -30,13 +40,13 @@ def open_or_create(location: str | Path, store: str | None = None) -> str:
     Raises:
         InputError: There is something else, or no right to write.
     """
-    location = str(location)
+    location = absolute(location)
     if is_url(location):
         if not has_commit(location):
             require(store is not None, "store must be given for a new registry at a URL, got none")
             lay_foundation(location, str(store))
         return location
-    path = Path(location).absolute()
+    path = Path(location)
     store = store or str(path.parent / "store")
     try:
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
@@ -48,6 +58,16 @@ def open_or_create(location: str | Path, store: str | None = None) -> str:
         lay_foundation(str(path), store)
     require(os.access(path / "refs", os.W_OK), f"registry must be a folder that can be written, got {location!r}")
     return str(path)
+
+
+def absolute(location: str | Path) -> str:
+    """A location that means the same in any folder; `file://` is a path.
+
+    >>> absolute("file:///srv/registry.git"), absolute("git@example.org:registry.git")
+    ('/srv/registry.git', 'git@example.org:registry.git')
+    """
+    location = str(location).removeprefix(FILE_SCHEME)
+    return location if is_url(location) else str(Path(location).absolute())
 
 
 def require(fine: bool, sentence: str) -> None:
@@ -62,10 +82,17 @@ def has_commit(location: str) -> bool:
     Raises:
         InputError: There is no git repository.
     """
-    try:
-        return bool(git("ls-remote", "--", location))
-    except GitError as error:
-        raise unusable(location, error) from error
+    with tempfile.TemporaryDirectory(prefix="secateur-registry-") as temporary:
+        url, settings = hide_password(location, Path(temporary))
+        try:
+            return bool(git(*as_options(settings), "ls-remote", "--", url))
+        except GitError as error:
+            raise unusable(location, error) from error
+
+
+def as_options(settings: Sequence[str]) -> tuple[str, ...]:
+    """Settings as git takes them, before or behind its command."""
+    return tuple(part for setting in settings for part in ("-c", setting))
 
 
 def unusable(location: str, error: Exception) -> InputError:
@@ -92,7 +119,7 @@ def lay_foundation(location: str, store: str) -> None:
     """Push the first commit: the DVC configuration."""
     from dvc.config import Config
 
-    url = store if is_url(store) else str(Path(store).absolute())
+    url = absolute(store)
     public = without_credentials(url)
     require(url == public, f"store must be a URL without a user name and password, got one for {public}")
     with clone(location) as tree:
@@ -118,13 +145,28 @@ def lay_foundation(location: str, store: str) -> None:
 
 @contextmanager
 def clone(location: str) -> Iterator[Path]:
-    """A working tree of the registry's newest state, for as long as the block runs."""
+    """A working tree of the registry's newest state, without its history, for as long as the block runs."""
     with tempfile.TemporaryDirectory(prefix="secateur-registry-") as temporary:
         tree = Path(temporary) / "tree"
+        url, settings = hide_password(location, Path(temporary))
+        depth = ("--depth=1",) if is_url(location) else ()  # of a path, git copies all by links, which is quicker
         try:
-            git("clone", "--quiet", "--no-tags", "--", location, str(tree))
+            git("clone", "--quiet", "--no-tags", *depth, *as_options(settings), "--", url, str(tree))
         except GitError as error:
             raise unusable(location, error) from error
+        yield tree
+
+
+@contextmanager
+def opened(location: str) -> Iterator[Path]:
+    """The same, of a registry that holds something.
+
+    Raises:
+        InputError: It is none.
+    """
+    with clone(location) as tree:
+        configured = (tree / ".dvc" / "config").is_file()
+        require(configured, f"registry must hold a DVC configuration, got none in {without_credentials(location)!r}")
         yield tree
 
 
@@ -132,3 +174,46 @@ def commit(tree: Path, message: str) -> None:
     """Commit all that is new."""
     git("add", "--all", folder=tree)
     git(*author(tree), "commit", "--quiet", f"--message={message}", folder=tree)
+
+
+def settle(tree: Path, location: str, change: Callable[[], tuple[Result, Sequence[str]]]) -> Result:
+    """Make a commit on top of the newest state and push it; where somebody else was quicker, again on top of theirs.
+
+    Args:
+        tree: What `opened` gave.
+        location: Of the registry.
+        change: Commits in the tree, or finds that there is nothing to do; gives a result, and the tags made for it.
+
+    Raises:
+        InputError: The registry takes no push.
+    """
+    for _ in range(ATTEMPTS):
+        result, tags = change()
+        if git("rev-parse", "HEAD", folder=tree) == git("rev-parse", "@{upstream}", folder=tree):
+            return result
+        try:
+            push(tree, tags)
+        except GitError as error:
+            if not refresh(tree, tags) and "lock" not in str(error):
+                raise unusable(location, error) from error
+            time.sleep(random.uniform(0.05, 0.3))  # so that those who collide do not do so again
+            continue
+        return result
+    place = without_credentials(location)
+    raise InputError(f"registry must hold still for a moment, got {ATTEMPTS} pushes by others in {place!r}")
+
+
+def push(tree: Path, tags: Sequence[str]) -> None:
+    """Push the new commit and its tags, all or nothing."""
+    git("push", "--quiet", "--atomic", "origin", "HEAD", *(f"refs/tags/{name}" for name in tags), folder=tree)
+
+
+def refresh(tree: Path, tags: Sequence[str]) -> bool:
+    """Go back to what the registry holds now, without the tags made here; whether that is anything new."""
+    before = git("rev-parse", "@{upstream}", folder=tree)
+    if tags:
+        git("tag", "--delete", *tags, folder=tree)
+    shallow = git("rev-parse", "--is-shallow-repository", folder=tree) == "true"
+    git("fetch", "--quiet", "--no-tags", *(("--depth=1",) if shallow else ()), "origin", folder=tree)
+    git("reset", "--quiet", "--hard", "@{upstream}", folder=tree)
+    return git("rev-parse", "HEAD", folder=tree) != before

@@ -1,51 +1,39 @@
-"""MLflow: one run for each pipeline run, and the model it made in the model registry.
+"""MLflow: one run for each pipeline run, and one below it for each arm.
 
 Importing this imports MLflow, which takes seconds; `secateur.records.places` has what is needed before that.
 """
 
 import fcntl
 import json
-import logging
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from importlib import metadata
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import mlflow.pyfunc
-import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import (
     Dataset,
     DatasetInput,
     InputTag,
-    LoggedModel,
-    LoggedModelOutput,
-    LoggedModelStatus,
     Metric,
     Param,
+    Run,
     RunTag,
 )
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 
 from secateur.errors import InputError
-from secateur.files import read_json
-from secateur.records.exporting import EXAMPLE_FILE, INFO_FILE, PROGRAM_FILE
+from secateur.files import read_json, replacing
 from secateur.records.facts import DIGEST_LENGTH, Point
 from secateur.records.git import without_credentials
-from secateur.records.places import Places, sqlite_file
+from secateur.records.places import SQLITE, Places, sqlite_file
 
-logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip, which uv does not install
-
-MODEL = "model"
-ALIAS = "candidate"
-REGISTERED = "mlflow.modelVersions"  # MLflow's own tag, by which its UI links a model to its versions
 BATCH = 1000  # metrics that MLflow takes in one call
-EXAMPLE_BYTES = 4 * 2**20  # MLflow writes an example as text, which is no use for large pictures
+KEY, ARM, PARENT = "secateur.run", "secateur.arm", "mlflow.parentRunId"  # tags by which a run is found
+SETTLE = 1.0  # seconds in which whoever makes the same run at the same time is seen
 
 
 @dataclass(frozen=True)
@@ -57,7 +45,8 @@ class TrackedRun:
     experiment_id: str
     start_time: int  # milliseconds since 1970
     tags: Mapping[str, str]  # when it was opened
-    created: bool  # False: somebody else began it
+    created: bool  # False: somebody else began it, or will end it
+    steps: dict[str, set[int]] = field(default_factory=dict)  # of each curve, as far as it was asked for
 
 
 def open_client(tracking_uri: str) -> MlflowClient:
@@ -66,14 +55,23 @@ def open_client(tracking_uri: str) -> MlflowClient:
     Raises:
         InputError: The store cannot be used.
     """
-    file = sqlite_file(tracking_uri)
     try:
-        with locked(file.with_name(f".{file.name}.lock")) if file else nullcontext():
+        with one_at_a_time(tracking_uri):
+            file = sqlite_file(tracking_uri)
+            if file and not file.exists():
+                with replacing(file) as temporary:  # a process that is killed leaves no half-made store
+                    MlflowClient(tracking_uri=f"{SQLITE}{temporary}", registry_uri=f"{SQLITE}{temporary}")
             return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     except (MlflowException, OSError) as error:
         raise InputError(
             f"tracking_uri must be a store that MLflow can use, got {without_credentials(tracking_uri)}: {error}"
         ) from error
+
+
+def one_at_a_time(tracking_uri: str) -> AbstractContextManager[None]:
+    """Keep others on this machine off a SQLite file; a server looks after itself."""
+    file = sqlite_file(tracking_uri)
+    return locked(file.with_name(f".{file.name}.lock")) if file else nullcontext()
 
 
 @contextmanager
@@ -103,7 +101,7 @@ def find_experiment(client: MlflowClient, name: str, tracking_uri: str) -> str:
 
 
 def open_run(where: Places, name: str) -> TrackedRun:
-    """Go on with the run that the environment names, or begin one.
+    """Go on with the run that the environment names, by MLflow's id or by the pipeline run's key, or begin one.
 
     Args:
         where: Store, experiment and run.
@@ -113,17 +111,60 @@ def open_run(where: Places, name: str) -> TrackedRun:
         InputError: The store, the experiment or the run cannot be used.
     """
     client = open_client(where.tracking_uri)
-    if where.run_id is None:
-        experiment = find_experiment(client, where.experiment, where.tracking_uri)
-        tags = {"mlflow.source.name": "secateur", "mlflow.source.type": "JOB"}
-        run = client.create_run(experiment, run_name=name, tags=tags)
-    else:
+    if where.run_id is not None:
         try:
-            run = client.get_run(where.run_id)
+            return as_tracked(client, client.get_run(where.run_id))
         except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
             raise InputError(f"MLFLOW_RUN_ID must be a run of the store, got {where.run_id!r}: {error}") from error
+    experiment = find_experiment(client, where.experiment, where.tracking_uri)
+    if where.key is not None:
+        return as_tracked(client, the_run(client, experiment, {KEY: where.key}, name))
+    return as_tracked(client, create_run(client, experiment, {}, name), created=True)
+
+
+def open_arm(run: TrackedRun, arm: str, name: str) -> TrackedRun:
+    """The run of one arm below the pipeline run's."""
+    tags = {ARM: arm, PARENT: run.run_id}
+    return as_tracked(run.client, the_run(run.client, run.experiment_id, tags, name))
+
+
+def as_tracked(client: MlflowClient, run: Run, *, created: bool = False) -> TrackedRun:
+    """A run with the client that writes it."""
     info = run.info
-    return TrackedRun(client, info.run_id, info.experiment_id, info.start_time, run.data.tags, where.run_id is None)
+    return TrackedRun(client, info.run_id, info.experiment_id, info.start_time, run.data.tags, created)
+
+
+def create_run(client: MlflowClient, experiment: str, tags: Mapping[str, str], name: str) -> Run:
+    """Begin a run."""
+    source = {"mlflow.source.name": "secateur", "mlflow.source.type": "JOB"}
+    return client.create_run(experiment, run_name=name, tags=source | dict(tags))
+
+
+def the_run(client: MlflowClient, experiment: str, tags: Mapping[str, str], name: str) -> Run:
+    """The one run with these tags, made if there is none.
+
+    Where several processes make it at the same time, the earliest stays and the others are deleted by their makers.
+    """
+    wanted = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+
+    def earliest() -> Run | None:
+        found = client.search_runs([experiment], wanted)
+        return min(found, key=lambda run: (run.info.start_time, run.info.run_id), default=None)
+
+    with one_at_a_time(client.tracking_uri):
+        first = earliest()
+        if first is not None:
+            return first
+        made = create_run(client, experiment, tags, name)
+        if sqlite_file(client.tracking_uri):
+            return made
+    time.sleep(SETTLE)
+    first = earliest() or made
+    if first.info.run_id != made.info.run_id:
+        client.delete_run(made.info.run_id)
+    return first
 
 
 def log_params(run: TrackedRun, params: Mapping[str, str]) -> None:
@@ -138,7 +179,8 @@ def log_metrics(
 ) -> None:
     """Log curves and final figures, in few calls.
 
-    The times are those of the training, not of this call: logged twice, they are still one point each.
+    A step of a curve that is there already is left as it is, so that what was told while a step worked, and is told
+    again at the end, is there once. The times are those of the training, not of this call.
 
     Args:
         run: Where.
@@ -147,11 +189,27 @@ def log_metrics(
         model_id: The model that the final figures are about.
     """
     last = max((p.step for p in points), default=0)
-    end = run.start_time + round(1000 * max((p.seconds for p in points), default=0.0))
-    metrics = [Metric(p.name, p.value, run.start_time + round(1000 * p.seconds), p.step) for p in points]
-    metrics += [Metric(name, value, end, last, model_id=model_id) for name, value in figures.items()]
+    end = max((p.seconds for p in points), default=0.0)
+    final = [Point(name, value, last, end) for name, value in figures.items()]
+    metrics = [as_metric(run, p) for p in new_points(run, points)]
+    metrics += [as_metric(run, p, model_id) for p in new_points(run, final)]
     for start in range(0, len(metrics), BATCH):
         run.client.log_batch(run.run_id, metrics=metrics[start : start + BATCH])
+    for metric in metrics:
+        run.steps[metric.key].add(metric.step)
+
+
+def as_metric(run: TrackedRun, point: Point, model_id: str | None = None) -> Metric:
+    """A point in MLflow's words, at the time at which the training had it."""
+    time_ms = run.start_time + round(1000 * point.seconds)
+    return Metric(point.name, point.value, time_ms, point.step, model_id=model_id)
+
+
+def new_points(run: TrackedRun, points: Sequence[Point]) -> list[Point]:
+    """Those points whose curve has none at that step."""
+    for name in {p.name for p in points} - run.steps.keys():
+        run.steps[name] = {metric.step for metric in run.client.get_metric_history(run.run_id, name)}
+    return [p for p in points if p.step not in run.steps[p.name]]
 
 
 def log_dataset(run: TrackedRun, info: Mapping[str, Any]) -> None:
@@ -166,75 +224,13 @@ def log_dataset(run: TrackedRun, info: Mapping[str, Any]) -> None:
     run.client.log_inputs(run.run_id, [DatasetInput(entry, [InputTag("mlflow.data.context", "training")])])
 
 
-def log_model(run: TrackedRun, export: Path, name: str, params: Mapping[str, str]) -> str:
-    """Log the exported network as a model of the run and register it, unless that was done; the model's id.
-
-    Args:
-        run: Where.
-        export: What `secateur.records.exporting` wrote.
-        name: In the model registry.
-        params: Shown beside the model.
-    """
-    found = run.client.search_logged_models([run.experiment_id], f"source_run_id='{run.run_id}'")
-    ready = [model for model in found if model.status == LoggedModelStatus.READY]
-    model = ready[0] if ready else upload_model(run, export, params)
-    if REGISTERED not in model.tags:
-        register(run, name, model)
-    return str(model.model_id)
-
-
-def upload_model(run: TrackedRun, export: Path, params: Mapping[str, str]) -> LoggedModel:
-    """Log the exported network as a model of the run."""
-    model = run.client.create_logged_model(
-        run.experiment_id, MODEL, source_run_id=run.run_id, params=dict(params), model_type="classifier"
-    )
-    with tempfile.TemporaryDirectory(prefix="secateur-model-") as temporary:
-        folder = Path(temporary) / MODEL
-        save_model(folder, export, Model(run_id=run.run_id, model_id=model.model_id, model_uuid=model.model_id))
-        run.client.log_model_artifacts(model.model_id, str(folder))
-    run.client.log_outputs(run.run_id, [LoggedModelOutput(model.model_id, step=0)])
-    return run.client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
-
-
-def save_model(folder: Path, export: Path, model: Model) -> None:
-    """Write the model folder that `mlflow.pytorch.log_model` would, from a network exported already.
-
-    `mlflow.pytorch` itself would import PyTorch and export the network here, after MLflow's own imports.
-    """
-    info = read_json(export / INFO_FILE)
-    example = np.load(export / EXAMPLE_FILE)
-    data = folder.with_name("network")
-    model.add_flavor("pytorch", model_data=f"data/{data.name}", pytorch_version=info["torch"], code=None)
-    data.mkdir()
-    (export / PROGRAM_FILE).rename(data / PROGRAM_FILE)
-    mlflow.pyfunc.save_model(
-        str(folder),
-        loader_module="mlflow.pytorch",
-        data_path=str(data),
-        mlflow_model=model,
-        signature=ModelSignature(
-            Schema([TensorSpec(example.dtype, (-1, *example.shape[1:]))]),
-            Schema([TensorSpec(np.dtype(np.float32), (-1, info["classes"]))]),
-        ),
-        input_example=example if example.nbytes <= EXAMPLE_BYTES else None,
-        pip_requirements=[f"{package}=={metadata.version(package)}" for package in ("mlflow", "torch", "numpy")],
-    )
-
-
-def register(run: TrackedRun, name: str, model: LoggedModel) -> None:
-    """Make the model the newest version of a registered one, under the alias."""
-    try:
-        run.client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    # Without a server, MLflow would look for `models:/...` in this process's default store.
-    served = run.client.tracking_uri.startswith("http")
-    source = f"models:/{model.model_id}" if served else model.artifact_location
-    version = run.client.create_model_version(name, source, run.run_id, model_id=model.model_id)
-    run.client.set_registered_model_alias(name, ALIAS, version.version)
-    names = json.dumps([{"name": name, "version": version.version}])
-    run.client.set_logged_model_tags(model.model_id, {REGISTERED: names})
+def read_artifact(client: MlflowClient, run_id: str | None, name: str) -> dict[str, Any] | None:
+    """A JSON artifact of a run; None where there is none."""
+    if run_id is None or name not in {entry.path for entry in client.list_artifacts(run_id)}:
+        return None
+    with tempfile.TemporaryDirectory(prefix="secateur-artifact-") as temporary:
+        found: dict[str, Any] = read_json(client.download_artifacts(run_id, name, temporary))
+    return found
 
 
 def set_tags(run: TrackedRun, tags: Mapping[str, str]) -> None:
@@ -243,9 +239,12 @@ def set_tags(run: TrackedRun, tags: Mapping[str, str]) -> None:
 
 
 def end_run(run: TrackedRun, status: str) -> None:
-    """End the run; a failure is noted only if that is possible, so that it does not hide what went wrong."""
+    """End the run and what is below it, unless it has ended; a failure that cannot be noted hides no other error."""
     try:
-        run.client.set_terminated(run.run_id, status)
+        below = run.client.search_runs([run.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
+        for each in [*below, run.client.get_run(run.run_id)]:
+            if each.info.status == "RUNNING" or (each.info.run_id == run.run_id and status == "FINISHED"):
+                run.client.set_terminated(each.info.run_id, status)
     except MlflowException:
         if status != "FAILED":
             raise

@@ -14,6 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow's about its own type hints and relations, while it is imported
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
+    import secateur.records.models  # noqa: F401
     from secateur.records.tracking import open_client
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from safetensors.torch import save_model
 
 from secateur.dataset.images import encode_bmp
-from secateur.dataset.table import Row, write_table
+from secateur.dataset.table import Row, open_table, write_table
 from secateur.files import write_json
 from secateur.pruning.mask import Mask, read_mask, write_mask, write_trajectory
 from secateur.training.models import make_network
@@ -52,7 +52,7 @@ def write_outputs(folder: Path, *, kept_first: int = 8, method: str = "multimoda
     dataset = {"name": info.name, "digest": info.digest}
     kept = np.arange(TRAIN) < kept_first
     mask = Mask(
-        sample_id=np.array([f"id-{i}" for i in range(TRAIN)], dtype=object),
+        sample_id=open_table(folder / "data").part("train").sample_id,
         kept=kept,
         reason=np.where(kept, "kept", "redundant").astype(object),
         score=np.linspace(0, 1, TRAIN, dtype=np.float32),
@@ -131,7 +131,7 @@ def results(dataset: dict[str, str], mask: Mask, method: str) -> dict[str, Any]:
         "dataset": dataset,
         "arms": [arm(method, "pruned", [0.9, 0.8]), arm("random", "baseline", [0.7, 0.6])],
         "reasons": mask.reasons,
-        "noise": {"wrong": 3, "recall": 0.5, "precision": None},
+        "noise": {"wrong": 3, "found_wrong": 1, "recall": 0.5, "precision": None, "dropped_wrong_all": 2},
         "mask_digest": mask.digest,
         "alarms": [],
     }

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -52,7 +53,16 @@ def test_everything_lies_in_one_folder_unless_the_environment_says_more(
     monkeypatch.setenv("MLFLOW_RUN_ID", "abc")
     monkeypatch.setenv("SECATEUR_REGISTRY", "/r.git")
     monkeypatch.setenv("SECATEUR_STORE", "/s")
-    assert places() == module.Places("http://localhost:5000", "pets", "abc", "/r.git", "/s")
+    monkeypatch.setenv("KFP_RUN_ID", "a/run of Kubeflow's")
+    named = module.Places("http://localhost:5000", "pets", "abc", "/r.git", "/s", "a-run-of-Kubeflow-s", base / "spool")
+    assert places() == named
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    monkeypatch.setenv("SECATEUR_STATE_URI", "/state")
+    assert (places().key, places().spool) == ("run-1", Path("/state/spool"))
+    monkeypatch.setenv("SECATEUR_STATE_URI", "s3://bucket/state")
+    assert places().spool.is_relative_to(tempfile.gettempdir())
+    monkeypatch.setenv("SECATEUR_SPOOL", "/spool")
+    assert places().spool == Path("/spool")
 
 
 def test_a_server_that_is_away_is_said_without_its_password() -> None:

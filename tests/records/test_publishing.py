@@ -12,18 +12,20 @@ import mlflow
 import numpy as np
 import pytest
 import torch
-from made_outputs import CLASSES, Outputs
+from made_outputs import CLASSES, TRAIN, Outputs
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 from secateur.errors import InputError
 from secateur.files import read_json, write_json
 from secateur.pruning.mask import read_mask
-from secateur.records import publishing, tracking
+from secateur.records import delivery, publishing, spool, tracking
+from secateur.records.facts import arm_key, curve_points
 from secateur.records.git import git
 from secateur.records.outputs import code_version
 from secateur.records.places import places
 from secateur.records.publishing import PublishConfig, Published, publish
+from secateur.records.sending import sync
 from secateur.records.tracking import open_run
 from secateur.training.saved import load_network
 
@@ -32,7 +34,7 @@ from secateur.training.saved import load_network
 def no_export(*arguments: Any) -> Iterator[Callable[[], Path]]:
     """In the place of a real export, which takes ten seconds."""
     folder = Path(arguments[-1])
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "model.pt2").write_bytes(b"a program")
     np.save(folder / "example.npy", np.zeros((2, 3, 8, 8), np.float32))
     write_json(folder / "export.json", {"classes": 3, "torch": torch.__version__})
@@ -65,22 +67,30 @@ def test_a_version_says_where_it_came_from(published: tuple[Path, Published], ou
     _, made = published
     says = json.loads(git("show", f"main:masks/{made.version}/version.json", folder=made.registry))
     meta = outputs.mask.meta
-    assert says == {
-        "schema_version": 1,
-        "version": made.version,
-        "mask_digest": outputs.digest,
-        "dataset": meta["dataset"],
-        "method": "multimodal",
-        "keep_requested": 0.7,
-        "keep_achieved": meta["keep_achieved"],
-        "config": {"method": "multimodal", "keep": 0.7, "rate": 0.5},
-        "train_config": {"model": "convnet", "batch_size": 4, "seeds": [3, 4]},
-        "seed": 3,
-        "seeds": [3, 4],
-        "mlflow": {"run_id": made.run_id, "model_uri": f"runs:/{made.run_id}/model"},
-        "code_version": code_version(),
-        "versions": {"secateur": "0.1.0"},
-    }
+    assert says["dataset"].items() >= meta["dataset"].items()
+    assert (says["arms"][0]["accuracy_mean"], says["reasons"]) == (pytest.approx(0.85), outputs.mask.reasons)
+    assert (
+        says.items()
+        >= {
+            "schema_version": 2,
+            "version": made.version,
+            "mask_digest": outputs.digest,
+            "method": "multimodal",
+            "keep_requested": 0.7,
+            "keep_achieved": meta["keep_achieved"],
+            "config": {"method": "multimodal", "keep": 0.7, "rate": 0.5},
+            "train_config": {"model": "convnet", "batch_size": 4, "seeds": [3, 4]},
+            "seed": 3,
+            "seeds": [3, 4],
+            "mlflow": {
+                "run_id": made.run_id,
+                "model_uri": f"runs:/{made.run_id}/model",
+                "tracking_uri": made.tracking_uri,
+            },
+            "code_version": code_version(),
+            "versions": {"secateur": "0.1.0"},
+        }.items()
+    )
 
 
 def test_a_run_holds_params_curves_figures_and_data(published: tuple[Path, Published], outputs: Outputs) -> None:
@@ -92,9 +102,16 @@ def test_a_run_holds_params_curves_figures_and_data(published: tuple[Path, Publi
     assert (run.data.params["method"], run.data.params["rate"]) == ("multimodal", "0.5")
     assert run.data.metrics["test_accuracy"] == pytest.approx(0.85)
     assert run.data.metrics["test_accuracy_random"] == pytest.approx(0.65)
-    curve = client.get_metric_history(made.run_id, "kept/seed-3")
+    assert run.data.metrics["ingest/train"] == TRAIN
+    assert client.get_metric_history(made.run_id, "kept/seed-3") == []  # an arm's curves are its own run's
+    warm = client.get_metric_history(made.run_id, "warmup/kept/seed-3")
+    assert [(m.step, m.value) for m in warm] == [(1, 1.0)]
+    (arm,) = client.search_runs([run.info.experiment_id], f"tags.`mlflow.parentRunId` = '{made.run_id}'")
+    assert (arm.info.run_name, arm.info.status) == ("multimodal-0.7", "FINISHED")
+    assert (arm.data.params["rate"], arm.data.metrics["test_accuracy"]) == ("0.5", pytest.approx(0.85))
+    curve = client.get_metric_history(arm.info.run_id, "kept/seed-3")
     assert [(m.step, m.value) for m in curve] == [(1, 1.0), (2, 0.7), (3, 0.7)]
-    assert [m.timestamp - run.info.start_time for m in curve] == [500, 1500, 2500]
+    assert [m.timestamp - arm.info.start_time for m in curve] == [500, 1500, 2500]
     (dataset,) = [entry.dataset for entry in run.inputs.dataset_inputs]
     digest = outputs.mask.meta["dataset"]["digest"]
     assert (dataset.name, dataset.digest) == ("my pets", digest[:32])
@@ -106,7 +123,9 @@ def test_a_run_holds_params_curves_figures_and_data(published: tuple[Path, Publi
 def test_documents_have_names_that_a_browser_knows(published: tuple[Path, Published], outputs: Outputs) -> None:
     _, made = published
     client = MlflowClient(made.tracking_uri)
-    assert artifacts(client, made.run_id) == {"mask", "report.html", "results.json", "run.json", "summary.md"}
+    assert artifacts(client, made.run_id) == {
+        "DATA_CARD.md", "MODEL_CARD.md", "gate.json", "mask", "report.html", "results.json", "run.json", "summary.md",
+    }  # fmt: skip
     assert artifacts(client, made.run_id, "mask") == {"mask/mask.parquet", "mask/trajectory.parquet"}
     report = mlflow.artifacts.download_artifacts(
         run_id=made.run_id, artifact_path="report.html", tracking_uri=made.tracking_uri
@@ -161,6 +180,8 @@ def test_another_pipeline_run_with_the_same_mask_shares_the_version(quick: Mlflo
     assert git("tag", folder=first.registry).split() == [first.version]
     assert quick.get_run(second.run_id).data.tags["registry_version"] == first.version
     assert quick.get_model_version_by_alias("pets", "candidate").run_id == second.run_id
+    assert quick.get_model_version_by_alias("pets", "champion").run_id == second.run_id
+    assert second.promotion == "became champion: test accuracy is 85.0%, the champion's is 85.0%"
 
 
 def test_a_step_that_failed_in_the_middle_goes_on(
@@ -177,8 +198,9 @@ def test_a_step_that_failed_in_the_middle_goes_on(
     assert quick.get_run(run_id).info.status == "RUNNING"  # whoever began it may try again
     made = publish(PublishConfig(), **outputs.files)
     assert (made.run_id, made.version) == (run_id, "my-pets/multimodal-0.7/v1")
-    assert len(quick.get_metric_history(run_id, "kept/seed-3")) == 3
+    assert len(quick.get_metric_history(run_id, "warmup/kept/seed-3")) == 1
     assert len(quick.get_metric_history(run_id, "test_accuracy")) == 1
+    assert made.promotion == "became champion: it is the champion already"
     assert len(quick.search_model_versions("name='my-pets-convnet'")) == 1
 
 
@@ -260,7 +282,7 @@ def test_a_registry_url_is_shown_without_its_password(
 ) -> None:
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.{workplace}/.insteadOf")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://ada:hunter2@example.org/")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", "https://example.org/")
     git("init", "--quiet", "--bare", "registry.git")
     monkeypatch.setenv("SECATEUR_REGISTRY", "https://ada:hunter2@example.org/registry.git")
     monkeypatch.setenv("SECATEUR_STORE", str(workplace / "store"))
@@ -268,3 +290,73 @@ def test_a_registry_url_is_shown_without_its_password(
     assert made.registry == "https://example.org/registry.git"
     assert quick.get_run(made.run_id).data.tags["registry"] == made.registry
     assert git("tag", folder="registry.git") == made.version
+
+
+def test_a_candidate_that_breaks_a_rule_is_no_champion(
+    quick: MlflowClient, outputs: Outputs, other_outputs: Outputs
+) -> None:
+    first = publish(PublishConfig(), **outputs.files)
+    worse = read_json(other_outputs.files["results_file"])
+    worse["arms"][0]["accuracy_mean"] = 0.7
+    results = other_outputs.folder / "worse"
+    write_json(results, worse)
+    second = publish(PublishConfig(), **other_outputs.files | {"results_file": results})
+    assert second.promotion == (
+        "stays candidate: test accuracy is 70.0%, 15.0 points below the champion's, more than 1.0"
+    )
+    assert quick.get_model_version_by_alias("my-pets-convnet", "champion").run_id == first.run_id
+    candidate = quick.get_model_version_by_alias("my-pets-convnet", "candidate")
+    assert (candidate.run_id, candidate.tags["promotion"]) == (second.run_id, second.promotion)
+    tags = quick.get_run(second.run_id).data.tags
+    assert (tags["promoted"], tags["promotion"]) == ("false", second.promotion)
+    said = tracking.read_artifact(quick, second.run_id, "gate.json")
+    assert said is not None
+    assert (said["candidate"]["accuracy"], said["champion"]["candidate"]["accuracy"]) == (0.7, pytest.approx(0.85))
+    third = publish(PublishConfig(promote_loss=0.2), **other_outputs.files | {"results_file": results})
+    assert third.promotion.startswith("became champion: test accuracy is 70.0%")
+
+
+def test_what_steps_told_before_is_there_once_and_what_they_did_not_is_added(
+    quick: MlflowClient, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    run = open_run(places(), "a run")
+    config = read_json(outputs.files["model_folder"] / "run.json")["prune_config"]
+    arm = tracking.open_arm(run, arm_key(config), "multimodal-0.7")
+    history = read_json(outputs.files["model_folder"] / "seed-3" / "history.json")
+    tracking.log_metrics(arm, curve_points({3: history[:2]}), {})
+    made = publish(PublishConfig(), **outputs.files, embed_figures=[{"pictures": 5}, {"pictures": 7}])
+    assert made.run_id == run.run_id
+    for seed in (3, 4):
+        curve = quick.get_metric_history(arm.run_id, f"kept/seed-{seed}")
+        assert [(m.step, m.value) for m in curve] == [(1, 1.0), (2, 0.7), (3, 0.7)]
+    shards = quick.get_metric_history(run.run_id, "embed/pictures")
+    assert [(m.step, m.value) for m in shards] == [(0, 5.0), (1, 7.0)]
+    assert len(quick.search_runs([run.experiment_id])) == 2
+    assert quick.get_run(run.run_id).data.tags["secateur.run"] == "run-1"
+
+
+def test_with_mlflow_away_the_version_is_published_and_the_rest_is_sent_later(
+    quick: MlflowClient, store: str, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+    folder = spool.begin(places(), "a run")
+    run = open_run(places(), "a run")
+    spool.note_run(folder, run.run_id)
+    with monkeypatch.context() as away:
+        away.setattr(delivery, "check_server", Mock(side_effect=InputError("away")))
+        made = publish(PublishConfig(), **outputs.files)
+    assert (made.run_id, made.created) == (run.run_id, True)
+    assert made.promotion.startswith("undecided: MLflow is away")
+    assert git("tag", folder=made.registry) == made.version
+    assert quick.get_run(run.run_id).data.metrics == {}
+    assert spool.waiting(folder) == 1
+    write_json(folder / spool.STATUS_FILE, {"status": "FINISHED"})
+    assert sync(folder.parent) == (1, [])
+    found = quick.get_run(run.run_id)
+    assert found.info.status == "FINISHED"
+    assert found.data.tags["registry_version"] == made.version
+    assert found.data.metrics["test_accuracy"] == pytest.approx(0.85)
+    assert quick.get_model_version_by_alias("my-pets-convnet", "champion").run_id == run.run_id
+    assert not folder.exists()

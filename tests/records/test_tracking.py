@@ -3,6 +3,7 @@ import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from unittest.mock import Mock
 
 import pytest
@@ -10,9 +11,10 @@ from mlflow import MlflowClient
 from mlflow.telemetry.utils import is_telemetry_disabled
 
 from secateur.errors import InputError
+from secateur.records import tracking
 from secateur.records.facts import Point
 from secateur.records.places import places
-from secateur.records.tracking import locked, log_metrics, open_client, open_run
+from secateur.records.tracking import end_run, locked, log_metrics, open_arm, open_client, open_run
 
 
 def test_one_at_a_time_makes_a_store(workplace: Path) -> None:
@@ -44,6 +46,24 @@ def test_a_store_of_another_version_is_said(store: str, workplace: Path) -> None
         open_client(store)
 
 
+def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "mlflow.db"
+
+    def killed(tracking_uri: str, registry_uri: str) -> None:
+        assert tracking_uri == registry_uri
+        sqlite3.connect(tracking_uri.removeprefix("sqlite:///")).execute(
+            "CREATE TABLE experiments (id)"
+        ).connection.close()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tracking, "MlflowClient", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_client(f"sqlite:///{file}")
+    assert [path.name for path in tmp_path.iterdir()] == [".mlflow.db.lock"]
+    assert open_client(f"sqlite:///{file}").search_experiments()
+
+
 def test_a_run_goes_to_the_named_experiment(store: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_EXPERIMENT_NAME", "pets")
     runs = [open_run(places(), "one"), open_run(places(), "two")]
@@ -69,7 +89,48 @@ def test_many_points_are_logged_in_few_calls_and_never_twice(store: str, monkeyp
     monkeypatch.setattr(run.client, "log_batch", calls)
     for _ in range(2):
         log_metrics(run, points, {"test_accuracy": 0.5})
-    assert calls.call_count == 2 * 3
+    assert calls.call_count == 3  # and none the second time
     assert len(run.client.get_metric_history(run.run_id, "loss/seed-4")) == 500
     (final,) = run.client.get_metric_history(run.run_id, "test_accuracy")
     assert (final.step, final.timestamp) == (500, run.start_time + 250_000)
+
+
+def test_whoever_opens_a_pipeline_runs_run_finds_the_same_one(
+    store: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda i: open_run(places(), f"step {i}"), range(4)))
+        arms = list(pool.map(lambda run: open_arm(run, "random-0.5-abc", "random-0.5"), runs))
+    assert len({run.run_id for run in runs}) == len({arm.run_id for arm in arms}) == 1
+    assert not any(run.created for run in runs)  # its end is the pipeline's to tell
+    assert len(MlflowClient(store).search_runs([runs[0].experiment_id])) == 2
+
+
+def test_without_a_lock_those_who_made_too_many_agree_on_one(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    monkeypatch.setattr(tracking, "sqlite_file", lambda _: None)  # as of a server, which takes no lock
+    experiment = tracking.find_experiment(MlflowClient(store), "secateur", store)
+    barrier = Barrier(3, timeout=30)
+
+    def make(_: int) -> str:
+        client = MlflowClient(store, store)
+        search = client.search_runs
+        searches = iter([lambda *a: (barrier.wait(), search(*a))[1]])  # all look before any makes
+        monkeypatch.setattr(client, "search_runs", lambda *a: next(searches, search)(*a))
+        return tracking.the_run(client, experiment, {"secateur.run": "run-1"}, "a run").info.run_id
+
+    with ThreadPoolExecutor(3) as pool:
+        found = set(pool.map(make, range(3)))
+    assert len(found) == 1
+    assert [r.info.run_id for r in MlflowClient(store).search_runs([experiment])] == list(found)
+
+
+def test_the_end_of_a_run_is_that_of_its_arms_too(store: str) -> None:
+    run = open_run(places(), "a run")
+    arms = [open_arm(run, f"random-{i}", "random") for i in range(2)]
+    end_run(arms[0], "FINISHED")
+    end_run(run, "FAILED")
+    client = MlflowClient(store)
+    status = [client.get_run(each.run_id).info.status for each in (run, *arms)]
+    assert status == ["FAILED", "FINISHED", "FAILED"]

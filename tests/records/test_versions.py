@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from made_outputs import Outputs
 
 from secateur.errors import InputError
 from secateur.pruning.mask import read_mask
-from secateur.records import versions
+from secateur.records import registry
 from secateur.records.git import git
 from secateur.records.registry import open_or_create
 from secateur.records.versions import Version, publish_mask
@@ -74,14 +75,14 @@ def test_the_same_mask_keeps_its_version(location: str, outputs: Outputs, other_
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, location: str, others: list[Outputs]) -> None:
     """Let others publish between this one's clone and its push."""
-    real = versions.push
+    real = registry.push
 
-    def push(tree: Path, name: str) -> None:
+    def push(tree: Path, tags: Sequence[str]) -> None:
         if others:
             publish(location, others.pop(), run_id="theirs")
-        real(tree, name)
+        real(tree, tags)
 
-    monkeypatch.setattr(versions, "push", push)
+    monkeypatch.setattr(registry, "push", push)
 
 
 def test_a_push_in_between_leads_to_the_next_number(
@@ -108,7 +109,7 @@ def test_a_push_of_the_same_mask_in_between_is_the_version(
 def test_a_registry_that_never_holds_still_is_given_up(
     location: str, outputs: Outputs, other_outputs: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(versions, "ATTEMPTS", 1)
+    monkeypatch.setattr(registry, "ATTEMPTS", 1)
     interrupt(monkeypatch, location, [other_outputs])
     with pytest.raises(InputError, match="registry must hold still"):
         publish(location, outputs)
@@ -144,7 +145,7 @@ def test_a_store_that_takes_nothing_is_said_before_git_is_touched(
     location: str, outputs: Outputs, workplace: Path
 ) -> None:
     (workplace / "store" / "files").write_text("in the way")
-    with pytest.raises(InputError, match="store must take the data"):
+    with pytest.raises(InputError, match="store must take data"):
         publish(location, outputs)
     assert tags(location) == []
 

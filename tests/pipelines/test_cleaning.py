@@ -1,0 +1,104 @@
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from secateur.errors import InputError
+from secateur.pipelines.cleaning import DAY, Run, chosen, clean, find_runs, read_age, remove, size_of
+from secateur.pipelines.local import Home
+
+NOW = time.time()
+
+
+def write_run(home: Home, name: str, days: float, version: str | None = "pets/v1") -> Path:
+    folder = home.runs / name
+    (folder / "prune").mkdir(parents=True)
+    (folder / "prune" / "model").write_bytes(b"m" * 1000)
+    if version is not None:
+        (folder / "outputs.json").write_text(json.dumps({"version": version}))
+    for file in [*folder.rglob("*"), folder]:
+        os.utime(file, (NOW - days * DAY, NOW - days * DAY))
+    home.cache.mkdir(exist_ok=True)
+    note = {"model": {"__kfp_artifact__": True, "uri": str(folder / "prune" / "model")}}
+    (home.cache / f"{name}.json").write_text(json.dumps(note))
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    for name, days in (("a", 40.0), ("b", 20.0), ("b-2", 3.0), ("c", 0.0)):
+        write_run(made, name, days)
+    write_run(made, "d", 0.1, None)  # still going on
+    write_run(made, "e", 40.0, None)  # failed long ago
+    for name in ("registry.git", "store", "mlartifacts"):
+        (made.folder / name).mkdir()
+        (made.folder / name / "kept").write_text("kept")
+    return made
+
+
+runs_and_rules = st.tuples(
+    st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=8),
+    st.none() | st.floats(0, 100),
+    st.none() | st.integers(0, 9),
+)
+
+
+@given(runs_and_rules)
+def test_only_old_and_superfluous_runs_that_are_done_go(
+    given_: tuple[list[tuple[float, bool]], float | None, int | None],
+) -> None:
+    entries, older, keep = given_
+    runs = [Run(Path(str(i)), age * DAY, 1, "", busy) for i, (age, busy) in enumerate(entries)]
+    limit = None if older is None else older * DAY
+    going = chosen(runs, limit, keep)
+    if older is None and keep is None:
+        assert going == []
+    for i, run in enumerate(runs):
+        wanted = not run.busy and (limit is None or run.age > limit) and i >= (keep or 0)
+        assert (run in going) == (wanted and not (older is None and keep is None))
+
+
+def test_a_run_is_known_by_its_state(home: Home) -> None:
+    runs = {run.folder.name: run for run in find_runs(home, NOW)}
+    assert list(runs) == ["e", "d", "c", "b-2", "b", "a"]
+    assert [name for name, run in runs.items() if run.busy] == ["d"]
+    assert (runs["b"].version, runs["d"].version) == ("pets/v1", "")
+    assert runs["a"].age == pytest.approx(40 * DAY, abs=60)
+    assert runs["a"].size == size_of(runs["a"].folder) > 1000
+    (home.spool / "a").mkdir(parents=True)
+    assert next(run for run in find_runs(home, NOW) if run.folder.name == "a").busy
+
+
+def test_nothing_is_removed_unless_told_so(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted(home.folder.rglob("*"))
+    clean(home.folder)
+    assert "would remove" not in capsys.readouterr().out
+    clean(home.folder, older_than="10d")
+    assert "with --yes, this would remove 3 of 6 runs" in capsys.readouterr().out
+    assert sorted(home.folder.rglob("*")) == before
+
+
+def test_old_runs_go_with_the_caches_notes_and_nothing_else(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    clean(home.folder, older_than="10d", keep_last=2, yes=True)
+    assert "removed 2 of 6 runs" in capsys.readouterr().out
+    assert sorted(f.name for f in home.runs.iterdir()) == ["b-2", "c", "d", "e"]
+    assert sorted(f.stem for f in home.cache.iterdir()) == ["b-2", "c", "d", "e"]
+    assert all((home.folder / name / "kept").exists() for name in ("registry.git", "store", "mlartifacts"))
+
+
+def test_a_run_whose_name_begins_alike_is_another(home: Home) -> None:
+    remove(home, [run for run in find_runs(home, NOW) if run.folder.name == "b"])
+    assert (home.cache / "b-2.json").exists()
+    assert not (home.cache / "b.json").exists()
+
+
+def test_wrong_input_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="older_than must be a number with h, d or w, as 30d, got '30'"):
+        read_age("30")
+    with pytest.raises(InputError, match="home must be a folder with runs, got"):
+        clean(tmp_path / "none")
