@@ -52,12 +52,14 @@ def prune(
         metrics: final losses and accuracies, mean over the seeds, and the fraction kept
     """
     from secateur import logs
+    from secateur.components.trainjob import on_nodes
     from secateur.files import write_json
     from secateur.pruning.config import PruneConfig
     from secateur.pruning.mask import read_mask
+    from secateur.records.live import follow
     from secateur.training.runs import prune as run
 
-    logs.configure("prune", method)
+    logs.configure("prune", f"{method} {keep:g}")
     config = PruneConfig(
         method=method,
         keep=keep,
@@ -79,7 +81,9 @@ def prune(
         tolerance=tolerance,
         retrain=retrain,
     )
-    figures = run(dataset.path, [e.path for e in embeddings or []], warm_model.path, config, model.path, mask.path)
+    follow("prune", f"{method} {keep:g}", arm=config)
+    shards = [e.path for e in embeddings or []]
+    figures = on_nodes(run, dataset.path, shards, warm_model.path, config, model.path, mask.path)
     model.metadata.update(framework="pytorch", method=method, keep=keep)
     mask.metadata.update(digest=read_mask(mask.path).digest, dataset=dataset.metadata["digest"], method=method)
     metrics.metadata.update(figures)

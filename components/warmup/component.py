@@ -25,6 +25,7 @@ def warmup(
     momentum: float = 0.9,
     weight_decay: float = 5e-4,
     precision: str = "auto",
+    deterministic: bool = False,
     seeds: List[int] = [0, 1, 2],  # noqa: B006  KFP takes no tuple
 ) -> None:
     """Train one model per seed on all samples for a few epochs; every method and ratio goes on from these.
@@ -37,11 +38,14 @@ def warmup(
         metrics: final losses and accuracies, mean over the seeds
     """
     from secateur import logs
+    from secateur.components.trainjob import on_nodes
     from secateur.files import write_json
+    from secateur.records.live import follow
     from secateur.training.config import TrainConfig
     from secateur.training.runs import warm_up
 
     logs.configure("warmup")
+    follow("warmup")
     config = TrainConfig(
         model=model,
         image_size=image_size,
@@ -52,9 +56,10 @@ def warmup(
         momentum=momentum,
         weight_decay=weight_decay,
         precision=precision,
+        deterministic=deterministic,
         seeds=tuple(map(int, seeds)),
     )
-    figures = warm_up(dataset.path, config, warm_model.path)
+    figures = on_nodes(warm_up, dataset.path, config, warm_model.path)
     warm_model.metadata.update(framework="pytorch", architecture=model)
     metrics.metadata.update(figures)
     write_json(metrics.path, figures)

@@ -48,6 +48,22 @@ def all_gather(mine: Tensor, group: Group | None) -> list[Tensor]:
     return parts
 
 
+def from_first(content: bytes | None, group: Group | None = None) -> bytes | None:
+    """The bytes that the first process has, or None where it has none, collective."""
+    if place(group)[1] == 1:
+        return content
+    device = "cuda" if dist.get_backend(group) == "nccl" else "cpu"
+    length = torch.tensor([-1 if content is None else len(content)], device=device)
+    dist.broadcast(length, group_src=0, group=group)
+    if int(length) < 0:
+        return None
+    told = torch.zeros(int(length), dtype=torch.uint8, device=device)
+    if content and place(group)[0] == 0:
+        told.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+    dist.broadcast(told, group_src=0, group=group)
+    return told.cpu().numpy().tobytes()
+
+
 def shared_mean(value: float | None, group: Group | None = None) -> float | None:
     """The mean over the processes that have the number, collective; None if none has."""
     if place(group)[1] == 1:

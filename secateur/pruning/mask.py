@@ -3,10 +3,11 @@
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ import pyarrow.parquet as pq
 
 from secateur.errors import InputError
 from secateur.files import replacing
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset, Subset
 
 SCHEMA_VERSION = 1
 MASK_FILE = "mask.parquet"
@@ -90,6 +94,24 @@ class Mask:
     def reasons(self) -> dict[str, int]:
         """Number of samples for each reason."""
         return dict(sorted(Counter(self.reason.tolist()).items()))
+
+    def subset(self, dataset: "Dataset[Any]", sample_ids: Sequence[str] | None = None) -> "Subset[Any]":
+        """The kept samples of a data set.
+
+        Args:
+            dataset: Has the samples of the mask in their order; or any of them, and others that are left out.
+            sample_ids: In the latter case, the ids of all that it has, such as `secateur.dataset.image_ids` gives.
+
+        Raises:
+            InputError: The data set cannot be the one that the mask is about.
+        """
+        from torch.utils.data import Subset
+
+        ids = self.sample_id.tolist() if sample_ids is None else list(sample_ids)
+        kept = set(self.sample_id[self.kept].tolist())
+        if len(dataset) != len(ids) or kept.isdisjoint(ids):  # type: ignore[arg-type]
+            raise InputError(f"dataset must have {len(ids)} samples, some of them the mask's, got {len(dataset)}")  # type: ignore[arg-type]
+        return Subset(dataset, [place for place, sample_id in enumerate(ids) if sample_id in kept])
 
 
 def write_mask(folder: str | Path, mask: Mask) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from secateur.errors import InputError
+from secateur.pruning.distributed import from_first, place
 from secateur.pruning.losses import as_tensors
 from secateur.state import DurableState, content_key
 
@@ -32,7 +33,10 @@ def load(content: bytes, name: str) -> dict[str, Any]:
 
 
 class CheckpointStore:
-    """The checkpoints of one piece of work, in the durable state under a name for all that its result depends on."""
+    """The checkpoints of one piece of work, in the durable state under a name for all that its result depends on.
+
+    Of several processes the first one reads and writes, and tells the others; `load` is collective.
+    """
 
     def __init__(self, output: str | Path, **identity: Any) -> None:
         """Name the work.
@@ -45,13 +49,15 @@ class CheckpointStore:
 
     def save(self, name: str, state: dict[str, Any]) -> None:
         """Write a state over the one before."""
-        self.state.write(f"{self.folder}/{name}.pt", dump(state))
+        if place()[0] == 0:
+            self.state.write(f"{self.folder}/{name}.pt", dump(state))
 
     def load(self, name: str) -> dict[str, Any] | None:
         """Read a state, or None where there is none."""
-        content = self.state.read(f"{self.folder}/{name}.pt")
+        content = from_first(self.state.read(f"{self.folder}/{name}.pt") if place()[0] == 0 else None)
         return None if content is None else load(content, f"{self.state.uri}/{self.folder}/{name}.pt")
 
     def clear(self) -> None:
         """Forget the work, which is done."""
-        self.state.remove(self.folder)
+        if place()[0] == 0:
+            self.state.remove(self.folder)

@@ -131,10 +131,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(stream_seed("dropout", self.seed, epoch))
             for index_B, pictures_B3HW in zip(batches, self.pictures.batches(batches), strict=True):
-                position_B = torch.from_numpy(index_B).to(self.device)
-                pictures = augment(pictures_B3HW, self.table.key[index_B], self.config.augment, self.seed, epoch)
-                logits_BC = self.forward(pictures)
-                loss_B = functional.cross_entropy(logits_BC, self.label_N[position_B], reduction="none")
+                position_B, loss_B, logits_BC = self.losses(index_B, pictures_B3HW, epoch)
                 objective(position_B, loss_B, logits_BC).backward()  # type: ignore[no-untyped-call]
                 self.sgd.step(next(learning_rates))
                 loss_sum += loss_B.detach().sum()
@@ -142,12 +139,24 @@ class Trainer:
         samples = sum(len(index_B) for index_B in batches)
         return EpochResult(len(batches), samples, float(loss_sum) / samples, int(right) / samples)
 
+    def losses(self, index_B: Positions, pictures_B3HW: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Go forward on the augmented pictures of a batch: positions (B,), plain losses (B,) and logits (B, C)."""
+        position_B = torch.from_numpy(index_B).to(self.device)
+        pictures = augment(pictures_B3HW, self.table.key[index_B], self.config.augment, self.seed, epoch)
+        logits_BC = self.forward(pictures)
+        loss_B = functional.cross_entropy(logits_BC, self.label_N[position_B], reduction="none")
+        return position_B, loss_B, logits_BC
+
     def forward(self, pictures_B3HW: Tensor) -> Tensor:
         """Logits in float32, whatever the precision inside."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             pictures_B3HW = pictures_B3HW.to(torch.float32, memory_format=torch.channels_last) / 255
             logits: Tensor = self.network(pictures_B3HW)
         return logits.float()
+
+    def predict(self, pictures: Pictures) -> npt.NDArray[np.float32]:
+        """Logits of all pictures in their order, in evaluation mode, float32 (N, C)."""
+        return predict_pictures(self.network, pictures)
 
     def state_dict(self) -> dict[str, Any]:
         """Weights and momenta."""
@@ -159,14 +168,21 @@ class Trainer:
         self.sgd.momenta = [None if m is None else m.to(self.device) for m in state["momenta"]]
 
 
-@torch.no_grad()
 def predict_pictures(network: nn.Module, pictures: Pictures) -> npt.NDArray[np.float32]:
     """Logits of all pictures in their order, in evaluation mode, float32 (N, C)."""
+    return np.concatenate(predict_batches(network, pictures, predict_order(len(pictures.decoded))))
+
+
+def predict_order(pictures: int) -> list[Positions]:
+    """Positions of the pictures in their order, in batches."""
+    return np.array_split(np.arange(pictures), range(PREDICT_BATCH, pictures, PREDICT_BATCH))
+
+
+@torch.no_grad()
+def predict_batches(network: nn.Module, pictures: Pictures, batches: list[Positions]) -> list[npt.NDArray[np.float32]]:
+    """Logits of some pictures, in evaluation mode, float32 (B, C) for each batch of positions."""
     network.eval()
-    positions = np.arange(len(pictures.decoded))
-    batches = [positions[start : start + PREDICT_BATCH] for start in range(0, len(positions), PREDICT_BATCH)]
-    logits = [network(batch.to(torch.float32) / 255).float().cpu() for batch in pictures.batches(batches)]
-    return np.asarray(torch.cat(logits).numpy())
+    return [network(batch.to(torch.float32) / 255).float().cpu().numpy() for batch in pictures.batches(batches)]
 
 
 def scores(logit_NC: npt.NDArray[np.float32], label_N: npt.NDArray[np.int32]) -> tuple[float, float]:

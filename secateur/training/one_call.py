@@ -42,7 +42,7 @@ def prune_while_training(
     """Train a classifier on a labelled image data set while the data set is pruned.
 
     Args:
-        source: "digits", a folder of class folders, or a folder with a table.
+        source: "digits", a folder, a file or a name, as `secateur run --source` takes it, other than from DVC.
         folder: Where everything is written.
         method: A name out of `secateur methods`.
         keep: Fraction of the training samples to keep, in (0, 1].

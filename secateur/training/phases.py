@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,12 +12,14 @@ from torch.nn import functional
 
 from secateur.errors import InputError
 from secateur.pruning.config import PruneConfig
+from secateur.pruning.distributed import from_first
 from secateur.pruning.method import CODE, Reason
 from secateur.pruning.objective import Objective
 from secateur.pruning.pruner import Pruner
 from secateur.training.checkpoint import CheckpointStore
 from secateur.training.config import TrainConfig
 from secateur.training.seed import Seed
+from secateur.training.shards import ShardedTrainer
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +59,9 @@ def drive(phase: Phase, store: CheckpointStore) -> None:
         text = f"epoch {entry['epoch'] + 1}: {entry['kept']:.1%} of the samples, loss {entry['train_loss']:.3f}"
         if entry["validation_accuracy"] is not None:
             text += f", validation accuracy {entry['validation_accuracy']:.1%}"
-        log.info("%s, %s", phase.name, text)
-        if time.monotonic() - saved > CHECKPOINT_SECONDS:
+        # With the epochs themselves, for whoever listens: see secateur.records.live.
+        log.info("%s, %s", phase.name, text, extra={"curve": (phase.work.trainer.seed, phase.work.history)})
+        if from_first(b"due" if time.monotonic() - saved > CHECKPOINT_SECONDS else None):
             store.save(file, phase.state_dict())
             saved = time.monotonic()
     store.save(file, phase.state_dict())
@@ -114,11 +118,14 @@ class Pruning:
     def __init__(self, work: Seed, pruner: Pruner, config: PruneConfig) -> None:
         self.name, self.work, self.pruner = f"{config.method} seed {pruner.seed}", work, pruner
         warmup_epochs = len(work.history)
-        pruner.samples.losses.load_state_dict(work.losses.state_dict())
-        work.losses = pruner.samples.losses
+        pruner.samples = replace(pruner.samples, losses=work.losses)
         self.total_steps = pruning_steps(config, len(pruner.samples), work.trainer.config.batch_size, warmup_epochs)
         self.steps = 0
         self.objective = Objective(pruner)
+        if self.objective.steps and isinstance(work.trainer, ShardedTrainer):
+            raise InputError(
+                f"method {config.method!r} must run in one process, not deterministic: it learns at each step"
+            )
         for epoch in range(warmup_epochs):
             pruner.warm_up(epoch)
 

@@ -17,10 +17,11 @@ from secateur.dataset import ImageTable
 from secateur.dataset.loader import Pictures
 from secateur.errors import InputError
 from secateur.pruning.config import PruneConfig
+from secateur.pruning.distributed import from_first, place
 from secateur.pruning.dynamics import ForgettingEvents, el2n, mark_counts
 from secateur.pruning.losses import as_array
 from secateur.streams import shuffled, stream_seed
-from secateur.training.checkpoint import CheckpointStore
+from secateur.training.checkpoint import CheckpointStore, dump, load
 from secateur.training.config import TrainConfig
 from secateur.training.loop import Trainer, pick_device, predict_pictures
 from secateur.training.models import Classifier, ConvNet, make_network
@@ -181,15 +182,21 @@ class Scout:
 
 
 def find_once(scout: Scout, needs: Collection[str], store: CheckpointStore) -> Preliminary:
-    """Make the scores that a method needs, or take those that an earlier attempt at this work has made."""
+    """Make the scores that a method needs, or take those that an earlier attempt at this work has made.
+
+    Of several processes the first one makes them, and tells the others.
+    """
     file = f"preliminary-seed-{scout.seed}"
     state = store.load(file)
     if state is not None:
         return Preliminary({name: as_array(score) for name, score in state["scores"].items()}, state["cost"])
-    found = scout.find(needs)
+    found = scout.find(needs) if place()[0] == 0 else Preliminary()
     if found.scores:
         store.save(file, {"scores": found.scores, "cost": found.cost})
-    return found
+    if place()[1] == 1:
+        return found
+    told = load(from_first(dump(vars(found))) or b"", file)
+    return Preliminary({name: as_array(score) for name, score in told["scores"].items()}, told["cost"])
 
 
 def learning_rate(config: TrainConfig, epochs: int, at: float) -> float:

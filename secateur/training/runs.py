@@ -14,17 +14,23 @@ from safetensors.torch import save_model
 import secateur
 from secateur.dataset import ImageTable, open_table
 from secateur.dataset.loader import common_size
-from secateur.files import read_json, replacing, write_json
+from secateur.files import read_json, write_json
 from secateur.pruning.config import PruneConfig
+from secateur.pruning.distributed import place
 from secateur.pruning.mask import Mask, write_mask, write_trajectory
 from secateur.pruning.method import Semantics
 from secateur.pruning.methods import find_method
 from secateur.pruning.pruner import Pruner
-from secateur.semantics.consistency import fit_label_model
-from secateur.semantics.embed import open_embeddings
+from secateur.semantics.clip_fit import judge_clip
+from secateur.semantics.consistency import LabelModel, fit_label_model
+from secateur.semantics.embeddings import Embeddings, open_embeddings
 from secateur.semantics.neighbours import fit_neighbours
+from secateur.semantics.signals import find_wrong_labels
+from secateur.state import content_key
+from secateur.streams import sample_keys
 from secateur.training.checkpoint import CheckpointStore, dump, load
 from secateur.training.config import TrainConfig
+from secateur.training.distributed import in_processes, steady, writing
 from secateur.training.loop import pick_device
 from secateur.training.phases import Pruning, Retraining, WarmUp, drive
 from secateur.training.preliminary import Scout, find_once
@@ -36,6 +42,7 @@ log = logging.getLogger(__name__)
 WARMUP_FILE = "warmup.json"
 
 
+@in_processes
 def warm_up(dataset_folder: str | Path, config: TrainConfig, out_folder: str | Path) -> dict[str, float]:
     """Train on all samples for a few epochs, one model for each seed, and save state and losses.
 
@@ -56,7 +63,7 @@ def warm_up(dataset_folder: str | Path, config: TrainConfig, out_folder: str | P
         out_folder, step="warm-up", data=table.info.digest, config=asdict(config), version=secateur.__version__
     )
     finals = []
-    with replacing(out_folder) as temporary:
+    with writing(out_folder) as temporary, steady(config.deterministic):
         temporary.mkdir()
         for seed in config.seeds:
             work = Seed(table, config, size, seed)
@@ -68,6 +75,7 @@ def warm_up(dataset_folder: str | Path, config: TrainConfig, out_folder: str | P
     return mean_figures(finals, ("train_loss", "validation_accuracy", "samples"))
 
 
+@in_processes
 def prune(
     dataset_folder: str | Path,
     embedding_folders: Sequence[str | Path],
@@ -104,7 +112,8 @@ def prune(
         model_folder, step="prune", data=table.info.digest, warmup=before, config=asdict(config), semantics=says
     )
     pruners, histories, extras = [], [], []
-    with replacing(model_folder) as models, replacing(mask_folder) as masks:
+    whole = steady(train_config.deterministic)
+    with writing(model_folder) as models, writing(mask_folder) as masks, whole:
         models.mkdir()
         for seed in train_config.seeds:
             work = Seed(table, train_config, size, seed)
@@ -124,7 +133,8 @@ def prune(
             extras.append(extra.cost)
         identity = run_identity(table, train_config, size)
         mask = write_pruned(masks, pruners, identity)
-        alarms = list(dict.fromkeys(alarm for pruner in pruners for alarm in pruner.alarms))
+        found = [says["alarm"]] if says and "alarm" in says else []
+        alarms = list(dict.fromkeys(found + [alarm for pruner in pruners for alarm in pruner.alarms]))
         outcome = {
             "method": config.method,
             "keep": config.keep,
@@ -160,33 +170,57 @@ def read_semantics(
 ) -> tuple[Semantics | None, dict[str, Any] | None]:
     """Fit the label model to the training samples' embeddings; with it, figures for `run.json`.
 
+    Where the CLIP does not fit the labels, neighbours and a probe take its place, and an alarm under "alarm" says so.
+
     Args:
         train: The training samples.
         embedding_folders: Embeddings of the table; none for no semantics.
-        source: "clip", by the texts of the classes; "neighbours", by the labels of the nearest pictures.
+        source: "clip", by the texts of the classes; "neighbours", by the labels of the nearest pictures; "combined", by
+            both and a probe.
     """
     if not embedding_folders:
         return None, None
     embeddings = open_embeddings(list(embedding_folders), train)
-    if source == "neighbours":
-        model = fit_neighbours(embeddings.image_ND, train.label, len(train.info.classes))
-    else:
-        model = fit_label_model((embeddings.image_ND @ embeddings.text_CD.T).astype(np.float64), train.label)
+    model, used, alarm = choose_label_model(embeddings, train, source)
     figures = {
-        "source": source,
+        "source": used,
         "temperature": model.temperature,
         "zero_shot_agreement": model.zero_shot_agreement,
         "expected_wrong": model.expected_wrong,
         "clip": embeddings.info["model"],
+        "pretrained": embeddings.info["pretrained"],
         "weights": embeddings.info["weights"],
+        "embed_precision": embeddings.info["precision"],
+        "texts": content_key(texts=embeddings.info["prompts"]),
     }
     log.info(
-        "%s agree%s with %.1f %% of the labels; at least %.1f %% are probably wrong",
-        *(("CLIP", "s") if source == "clip" else ("neighbours", "")),
+        "%s agree with %.1f %% of the labels; at least %.1f %% are probably wrong",
+        {"clip": "CLIP's texts", "combined": "CLIP, neighbours and probe"}.get(used, used),
         100 * model.zero_shot_agreement,
         100 * model.expected_wrong,
     )
-    return Semantics.of(model), figures
+    return Semantics.of(model), figures | ({"alarm": alarm} if alarm else {})
+
+
+def choose_label_model(embeddings: Embeddings, train: ImageTable, source: str) -> tuple[LabelModel, str, str | None]:
+    """The label model by a source, what it rests on, and why that is not the source, where it is not."""
+    image_ND, text_CD, classes = embeddings.image_ND, embeddings.text_CD, len(train.info.classes)
+    if source == "neighbours":
+        return fit_neighbours(image_ND, train.label, classes), source, None
+    key_N = sample_keys(train.sample_id.tolist())
+    if source == "combined":
+        findings = find_wrong_labels(image_ND, train.label, text_CD, classes=classes, keys_N=key_N)
+        model, fit = findings.label_model(), findings.clip_fit
+        assert fit is not None
+        if fit.fits:
+            return model, source, None
+    else:
+        model = fit_label_model((image_ND @ text_CD.T).astype(np.float64), train.label)
+        fit = judge_clip(image_ND, text_CD, train.label, model.temperature, key_N)
+        if fit.fits:
+            return model, source, None
+        model = find_wrong_labels(image_ND, train.label, classes=classes, keys_N=key_N).label_model()
+    return model, "neighbours and probe", f"{fit.reason}; neighbours and a probe take its place"
 
 
 def run_identity(table: ImageTable, config: TrainConfig, size: int) -> dict[str, Any]:
@@ -201,6 +235,7 @@ def run_identity(table: ImageTable, config: TrainConfig, size: int) -> dict[str,
             "torch": torch.__version__,
             "python": platform.python_version(),
             "threads": torch.get_num_threads(),
+            "processes": place()[1],
             "device": pick_device().type,
         },
     }

@@ -6,14 +6,16 @@ from torch import nn
 
 from secateur.dataset import ImageTable
 from secateur.dataset.loader import Pictures
+from secateur.pruning.distributed import SharedLosses, place
 from secateur.pruning.losses import SampleLosses
 from secateur.training.config import TrainConfig
-from secateur.training.loop import EpochResult, Trainer, predict_pictures, scores
+from secateur.training.loop import EpochResult, Trainer, scores
 from secateur.training.models import make_network
+from secateur.training.shards import ShardedTrainer
 
 
 class Seed:
-    """Network, data and history of one seed."""
+    """Network, data and history of one seed; the processes of a distributed run hold the same, and train together."""
 
     def __init__(
         self,
@@ -36,11 +38,13 @@ class Seed:
         """
         train = table.part("train")
         network = network or make_network(config.model, len(table.info.classes), size, seed)
-        self.trainer = Trainer(network, train, size, config, seed, pictures)
+        shared = config.deterministic or place()[1] > 1
+        make = ShardedTrainer if shared else Trainer
+        self.trainer = make(network, train, size, config, seed, pictures)
         held_out = table.part("validation")
         self.validation = Pictures(held_out, size, self.trainer.device) if len(held_out) else None
         self.validation_label_V = held_out.label
-        self.losses = SampleLosses(len(train))
+        self.losses: SampleLosses = SharedLosses(len(train))
         self.history: list[dict[str, Any]] = []
 
     @property
@@ -54,7 +58,7 @@ class Seed:
         """Add an epoch to the history, with the loss and accuracy on the validation split."""
         loss = accuracy = None
         if self.validation is not None:
-            loss, accuracy = scores(predict_pictures(self.trainer.network, self.validation), self.validation_label_V)
+            loss, accuracy = scores(self.trainer.predict(self.validation), self.validation_label_V)
         before = self.history[-1] if self.history else {"samples": 0, "seconds": 0.0, "forward_samples": 0}
         entry = {
             "phase": phase,

@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Markdown, Metrics, Model
+from kfp.dsl import HTML, Artifact, ClassificationMetrics, Dataset, Markdown, Metrics, Model, PipelineTaskFinalStatus
 
 from secateur import logs
+from secateur.components.compare.component import compare
 from secateur.components.embed.component import embed
 from secateur.components.evaluate.component import evaluate
+from secateur.components.finish.component import finish
 from secateur.components.ingest.component import ingest
 from secateur.components.prune.component import prune
 from secateur.components.publish.component import publish
+from secateur.components.record.component import record
 from secateur.components.warmup.component import warmup
 from secateur.dataset.sources import IngestConfig
 from secateur.pruning.config import PruneConfig
@@ -81,7 +84,7 @@ def test_defaults_are_those_of_the_config(component: Any, config: Any) -> None:
 
 
 def test_a_component_fits_on_a_screen() -> None:
-    for component, _ in [*CONFIGS, (evaluate, None)]:
+    for component, _ in [*CONFIGS, (evaluate, None), (finish, None)]:
         body = inspect.getsource(component.python_func).split('"""', 2)[2]
         assert len(body.splitlines()) < 40
 
@@ -100,11 +103,14 @@ def test_ingest(artifact: Artifacts, tmp_path: Path) -> None:
 
 def test_embed(artifact: Artifacts, replaced: Any, tmp_path: Path, named: list[Any]) -> None:
     calls = replaced("secateur.semantics.embed", "embed_shard", {"pictures": 7})
-    embeddings = artifact(Dataset, "embeddings")
-    embed.python_func(artifact(Dataset, "dataset"), "shard-1.arrow", embeddings, clip="ViT-B-32", embed_batch=3)
+    embeddings, metrics = artifact(Dataset, "embeddings"), artifact(Metrics, "metrics")
+    embed.python_func(
+        artifact(Dataset, "dataset"), "shard-1.arrow", embeddings, metrics, clip="ViT-B-32", embed_batch=3
+    )
     config = ClipConfig(clip="ViT-B-32", embed_batch=3)
     assert calls == [(str(tmp_path / "dataset"), "shard-1.arrow", config, str(tmp_path / "embeddings"))]
-    assert embeddings.metadata == {"pictures": 7}
+    assert embeddings.metadata == metrics.metadata == {"pictures": 7}
+    assert json.loads((tmp_path / "metrics").read_text()) == {"pictures": 7}
     assert named == [("embed", "shard-1.arrow")]
 
 
@@ -135,7 +141,7 @@ def test_prune(artifact: Artifacts, replaced: Any, tmp_path: Path, named: list[A
     ]  # fmt: skip
     assert mask.metadata == {"digest": "d1", "dataset": "d0", "method": "adaptive"}
     assert json.loads((tmp_path / "metrics").read_text()) == {"keep_achieved": 0.5}
-    assert named == [("prune", "adaptive")]
+    assert named == [("prune", "adaptive 0.5")]
 
 
 def test_evaluate(artifact: Artifacts, replaced: Any, tmp_path: Path) -> None:
@@ -165,12 +171,44 @@ def test_publish(artifact: Artifacts, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     def function(*arguments: Any) -> Any:
         calls.append(arguments)
-        return types.SimpleNamespace(version="digits/v1", run_id="f00", mask_digest="d1")
+        return types.SimpleNamespace(version="digits/v1", run_id="f00", mask_digest="d1", promotion="no")
 
     monkeypatch.setattr("secateur.records.publishing.publish", function)
     names = {
         "dataset": Dataset, "model": Model, "mask": Dataset, "results": Metrics, "report": HTML, "summary": Markdown,
     }  # fmt: skip
     made = {name: artifact(kind, name) for name, kind in names.items()}
-    assert publish.python_func(**made, model_name="mine") == ("digits/v1", "f00", "d1")
-    assert calls == [(PublishConfig("mine"), *(str(tmp_path / name) for name in names))]
+    lists = {"baselines": [artifact(Model, "full")], "embedded": [artifact(Metrics, "shard", pictures=3)]}
+    assert publish.python_func(**made, **lists, model_name="mine", promote_loss=0.5) == ("digits/v1", "f00", "d1", "no")
+    config = PublishConfig("mine", promote_loss=0.5)
+    paths = [str(tmp_path / name) for name in names]
+    assert calls == [(config, *paths, [str(tmp_path / "full")], [{"pictures": 3}])]
+
+
+def test_compare(artifact: Artifacts, replaced: Any, tmp_path: Path) -> None:
+    arm = types.SimpleNamespace(label="random, keep 0.5", arm=types.SimpleNamespace(accuracy_mean=0.9))
+    calls = replaced("secateur.evaluation.comparison", "compare", types.SimpleNamespace(arms=[arm]))
+    names = {"dataset": Dataset, "clean_labels": Dataset, "results": Metrics, "report": HTML, "summary": Markdown}
+    made = {name: artifact(kind, name) for name, kind in names.items()}
+    compare.python_func(**made, models=[artifact(Model, "model")], masks=[artifact(Dataset, "mask")])
+    files = [str(tmp_path / name) for name in ("results.json", "report.html", "summary.md")]
+    folders = [str(tmp_path / name) for name in ("dataset", "clean_labels")]
+    assert calls == [(*folders, [str(tmp_path / "model")], [str(tmp_path / "mask")], *files)]
+    assert made["results"].metadata == {"random, keep 0.5": 0.9}
+
+
+def test_record(artifact: Artifacts, replaced: Any, tmp_path: Path) -> None:
+    calls = replaced("secateur.records.sweeping", "record_sweep", "f00")
+    names = {"dataset": Dataset, "results": Metrics, "report": HTML, "summary": Markdown}
+    made = {name: artifact(kind, name) for name, kind in names.items()}
+    lists = {"models": [artifact(Model, "model")], "embedded": [artifact(Metrics, "shard", pictures=3)]}
+    assert record.python_func(**made, **lists) == "f00"
+    data, *files = (str(tmp_path / name) for name in names)
+    assert calls == [(data, [str(tmp_path / "model")], *files, [{"pictures": 3}])]
+
+
+def test_finish(artifact: Artifacts, replaced: Any, tmp_path: Path) -> None:
+    calls = replaced("secateur.records.finishing", "finish", "failed")
+    status = PipelineTaskFinalStatus("FAILED", "run-1", "exit-handler-1", 9, None)
+    assert finish.python_func(status, artifact(Markdown, "summary")) == "failed"
+    assert calls == [("FAILED", "", str(tmp_path / "summary.md"))]

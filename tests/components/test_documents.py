@@ -8,14 +8,17 @@ import pytest
 import yaml
 from kfp.dsl.base_component import BaseComponent
 
+from secateur.components.compare.component import compare
 from secateur.components.embed.component import embed
 from secateur.components.evaluate.component import evaluate
+from secateur.components.finish.component import finish
 from secateur.components.ingest.component import ingest
 from secateur.components.prune.component import prune
 from secateur.components.publish.component import publish
+from secateur.components.record.component import record
 from secateur.components.warmup.component import warmup
 
-COMPONENTS = {c.name: c for c in (ingest, embed, warmup, prune, evaluate, publish)}
+COMPONENTS = {c.name: c for c in (ingest, embed, warmup, prune, evaluate, publish, finish, compare, record)}
 ROOM = Path(__file__).parents[2] / "components"
 RENEW = "SECATEUR_RENEW=1 .venv/bin/pytest tests/components/test_documents.py"
 

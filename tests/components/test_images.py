@@ -1,10 +1,19 @@
+import re
+import runpy
 import shutil
+import sys
+from fnmatch import fnmatch
+from importlib import metadata
 from pathlib import Path
 
+import PIL
 import pytest
 
 import secateur
 from secateur.components.images import source_image
+from secateur.pipelines.cluster import USER
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -28,8 +37,8 @@ def test_the_name_hangs_on_the_librarys_source(copy: Path) -> None:
 
 def test_the_name_does_not_hang_on_what_runs_around_the_library(copy: Path) -> None:
     before = source_image()
-    for name in ("pipelines/cli.py", "components/images.py", "__pycache__/streams.pyc"):
-        (copy / name).parent.mkdir(exist_ok=True)
+    for name in ("pipelines/cli.py", "components/embed/component.py", "__pycache__/streams.pyc"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
         (copy / name).write_text("changed")
     assert source_image() == before
 
@@ -38,3 +47,49 @@ def test_the_name_hangs_on_the_packages_below(copy: Path, monkeypatch: pytest.Mo
     before = source_image()
     monkeypatch.setattr("secateur.components.images.metadata.version", lambda name: f"{name} 99")
     assert source_image() != before
+
+
+def test_extras_need_not_be_installed(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = source_image()
+    real = metadata.requires("secateur") or []
+    wanted = [*real, "never-installed>=1; extra == 'more'"]
+    monkeypatch.setattr("secateur.components.images.metadata.requires", lambda name: wanted)
+    assert source_image() == before
+
+
+def test_the_name_hangs_on_the_helpers_of_components(copy: Path) -> None:
+    before = source_image()
+    (copy / "components").mkdir(exist_ok=True)
+    (copy / "components" / "trainjob.py").write_text("changed")
+    assert source_image() != before
+
+
+def test_the_build_has_what_it_copies() -> None:
+    lines = (ROOT / "images" / "Dockerfile").read_text().splitlines()
+    copied = [name for line in lines if re.match("COPY (?!--from)", line) for name in line.split()[1:-1]]
+    allowed = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    for name in copied:
+        assert (ROOT / name).exists(), name
+        assert any(fnmatch(name, pattern) for pattern in allowed), name
+
+
+def test_both_images_run_as_the_user_that_pods_ask_for() -> None:
+    stages = re.split(r"^FROM ", (ROOT / "images" / "Dockerfile").read_text(), flags=re.MULTILINE)
+    for target in ("cpu", "gpu"):
+        [stage] = [stage for stage in stages if stage.startswith(f"runtime AS {target}\n")]
+        assert re.findall(r"^USER (\d+)", stage, re.MULTILINE) == [str(USER)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="images hold Linux, and its shared libraries")
+def test_the_cpu_image_keeps_what_is_linked(tmp_path: Path) -> None:
+    # Pillow in PyTorch's place: _imaging links libjpeg, and only _webp links libwebp.
+    libraries = Path(PIL.__file__).parents[1] / "pillow.libs"
+    [jpeg], [webp] = libraries.glob("libjpeg-*.so*"), libraries.glob("libwebp-*.so*")
+    (tmp_path / "torch" / "lib").mkdir(parents=True)
+    (tmp_path / "torch" / "lib" / "a.so").symlink_to(next(Path(PIL.__file__).parent.glob("_imaging.*.so")))
+    (tmp_path / "nvidia" / "lib").mkdir(parents=True)
+    (tmp_path / "nvidia" / "lib" / "linked.so").symlink_to(jpeg)
+    (tmp_path / "nvidia" / "lib" / "opened.so").symlink_to(webp)
+    (tmp_path / "nvidia" / "__init__.py").touch()
+    spare = runpy.run_path(str(ROOT / "images" / "without_gpu.py"))["spare"]
+    assert spare(tmp_path) == [tmp_path / "nvidia" / "lib" / "opened.so"]
