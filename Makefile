@@ -5,13 +5,18 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 ARGS ?=
 
+# What builds and runs containers (docker, podman; buildah builds), more arguments for its build, and which images.
+ENGINE ?= docker
+BUILD ?=
+TARGETS ?= cpu gpu
+
 # The interpreter for .venv: PYTHON, if given, else the first that will do.
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 FITS := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 
 .DEFAULT_GOAL := help
-.PHONY: run test lint bench ui compile data lock clean help
+.PHONY: run test lint bench ui compile images run-containers data lock sbom scan clean help
 
 run: $(READY) ## Prune the digits while training on them; more with ARGS="--keep 0.5", see .venv/bin/secateur run --help
 	@$(BIN)/secateur data
@@ -37,19 +42,36 @@ ui: $(READY) ## Open MLflow on the results, at http://127.0.0.1:5000
 compile: $(READY) ## Compile the pipeline for a Kubeflow cluster, to dist/secateur-prune.yaml
 	@$(BIN)/secateur compile -o dist/secateur-prune.yaml
 
+images: $(READY) ## Build the container images; with ENGINE=podman, TARGETS=cpu, BUILD="--build-arg BASE=..."
+	@ENGINE="$(ENGINE)" BUILD="$(BUILD)" images/build.sh "$$($(BIN)/python -m secateur.components.images)" $(TARGETS)
+
+run-containers: TARGETS := cpu
+run-containers: images ## Run the pipeline with each step in a container, and compare the mask with that of processes
+	@$(BIN)/python -m secateur.pipelines.containers "$$($(BIN)/python -m secateur.components.images)-cpu" $(ARGS)
+
 data: $(READY) ## Build the default data set in data/, and check it against data.dvc
 	@$(BIN)/secateur data
 
 lock: $(READY) ## Pin the newest packages that fit pyproject.toml, in requirements.lock
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --group dev \
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --group dev --all-extras \
 		--no-annotate --no-header pyproject.toml -o requirements.lock
+
+sbom: $(READY) ## List what is installed as a CycloneDX bill of materials, in dist/sbom.json
+	@mkdir -p dist
+	@$(BIN)/uv tool run --quiet --from 'cyclonedx-bom>=7,<8' cyclonedx-py environment --output-reproducible \
+		--pyproject pyproject.toml --output-file dist/sbom.json $(VENV)
+	@echo dist/sbom.json
+
+scan: $(READY) ## Look the locked packages up in PyPI's list of vulnerabilities; it needs the public PyPI
+	@$(BIN)/uv tool run --quiet --from 'pip-audit>=2.9,<3' pip-audit --strict --progress-spinner off --disable-pip \
+		--require-hashes --requirement requirements.lock $(ARGS)
 
 clean: ## Remove the environment and all caches; what runs made, in .secateur, stays
 	rm -rf $(VENV) dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## Show this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "make %-9s%s\n", $$1, $$2 }' Makefile
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "make %-15s%s\n", $$1, $$2 }' Makefile
 
 # uv comes from the lock file too; like pip, it has settings of its own for an index that is not the public one.
 $(READY): requirements.lock pyproject.toml

@@ -6,7 +6,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,11 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 import secateur
+from secateur.components.settings import sentences
 from secateur.dataset.sources import IngestConfig
 from secateur.errors import InputError
 from secateur.files import read_json
-from secateur.pipelines import checks, summary
-from secateur.pipelines.local import Home, StepError, run_pipeline
+from secateur.pipelines import checks, registries, scheduling, submitting, summary, sweeping, versions
+from secateur.pipelines.cleaning import clean
+from secateur.pipelines.containers import find_image
+from secateur.pipelines.doctor import doctor
+from secateur.pipelines.inspecting import inspect
+from secateur.pipelines.local import PIPELINE, Home, StepError, run_pipeline
 from secateur.pipelines.options import build, names, with_config_options
 from secateur.pipelines.progress import progress
 from secateur.pipelines.state import RunState, expected_steps
@@ -30,6 +36,7 @@ from secateur.pruning.methods import all_methods, check_method
 from secateur.records.places import Places, check_server, places
 from secateur.records.publishing import PublishConfig
 from secateur.semantics.config import ClipConfig
+from secateur.state import STATE_VARIABLE
 from secateur.training.config import TrainConfig
 
 WHERE = "Where"
@@ -40,6 +47,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.command()(inspect)
+app.command()(clean)
+app.command()(submitting.compile)
+app.command()(submitting.submit)
+app.command()(doctor)
+app.add_typer(scheduling.app, name="schedule")
+app.add_typer(versions.versions, name="versions")
+app.add_typer(registries.registry, name="registry")
 
 
 @app.command()
@@ -60,6 +77,10 @@ def run(
     cache: Annotated[
         bool, typer.Option("--cache/--no-cache", help="reuse steps of earlier runs", rich_help_panel=WHERE)
     ] = True,
+    image: Annotated[
+        str,
+        typer.Option(help="container image to run each step in, by the engine at DOCKER_HOST", rich_help_panel=WHERE),
+    ] = "",
     debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", rich_help_panel=WHERE)] = False,
     **settings: Any,
 ) -> None:
@@ -68,19 +89,118 @@ def run(
     folder = Home(home.absolute())
     checks.check_home(folder.folder)
     where = result_places(folder.folder, tracking_uri, registry)
+    image = find_image(image) if image else ""
     console, state, started = Console(), RunState(expected_steps(arguments)), time.monotonic()
+    name = run_name(arguments)
+    outputs = execute(console, state, folder, arguments, where, name, cache=cache, image=image, debug=debug)
+    summary.show_results(console, read_json(outputs["results"]))
+    summary.show_costs(console, state, time.monotonic() - started)
+    summary.show_places(console, outputs, where)
+
+
+def execute(
+    console: Console,
+    state: RunState,
+    home: Home,
+    arguments: dict[str, Any],
+    where: Places,
+    name: str,
+    *,
+    pipeline: str = PIPELINE,
+    cache: bool,
+    image: str = "",
+    debug: bool,
+) -> dict[str, Any]:
+    """Run a pipeline while somebody watches; where a step fails, say so and end.
+
+    Args:
+        console: Where to show it.
+        state: Its steps.
+        home: Where it keeps everything.
+        arguments: Of the pipeline.
+        where: Where results go.
+        name: Of the run in MLflow.
+        pipeline: "module:name".
+        cache: Reuse the outputs of earlier runs.
+        image: Container image that the steps run in; empty for processes.
+        debug: Show the step's traceback.
+    """
+    environment = step_environment(home, where)
     try:
         with progress(console, state) as watch:
-            outputs = run_pipeline(folder, arguments, step_environment(folder, where), watch, cache=cache)
+            return run_pipeline(
+                home, arguments, environment, watch, where=where, name=name, pipeline=pipeline, cache=cache, image=image
+            )
     except StepError as error:
         if debug:
             print(error.traceback, file=sys.stderr)
         step = next(iter(state.labels("failed")), error.event.task)
         say(f"{step}: {error}\nThe whole log is in {error.log}")
         raise typer.Exit(1) from error
-    summary.show_results(console, read_json(outputs["results"]))
+
+
+@app.command()
+@partial(with_config_options, without=("method", "keep", *sentences(PublishConfig)))
+def sweep(
+    methods: Annotated[
+        str, typer.Option("--methods", help="methods to compare, with commas", rich_help_panel="Pruning")
+    ] = "multimodal,infobatch,random",
+    keeps: Annotated[
+        str, typer.Option(help="kept fractions to try each method at, with commas", rich_help_panel="Pruning")
+    ] = "0.3,0.5,0.7",
+    references: Annotated[
+        bool,
+        typer.Option(
+            "--references/--no-references",
+            help="also full and random at each ratio, and ordinary training",
+            rich_help_panel="Pruning",
+        ),
+    ] = True,
+    home: Annotated[
+        Path, typer.Option(help="folder that keeps runs, cache, state and results", rich_help_panel=WHERE)
+    ] = Path(".secateur"),
+    tracking_uri: Annotated[
+        str, typer.Option(help="MLflow server, instead of a SQLite file in home", rich_help_panel=WHERE)
+    ] = "",
+    cache: Annotated[
+        bool, typer.Option("--cache/--no-cache", help="reuse steps of earlier runs", rich_help_panel=WHERE)
+    ] = True,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks", rich_help_panel=WHERE)] = False,
+    **settings: Any,
+) -> None:
+    """Compare methods and ratios on this machine, over one ingest, one embedding and one warm-up."""
+    arms = sweeping.make_arms(names(methods), sweeping.ratios(keeps), references)
+    arguments = sweeping.sweep_arguments(settings, arms)
+    folder = Home(home.absolute())
+    checks.check_home(folder.folder)
+    where = result_places(folder.folder, tracking_uri, "")
+    console, state, started = Console(), RunState(sweeping.expected_steps(arms)), time.monotonic()
+    outputs = execute(
+        console, state, folder, arguments, where, "sweep", pipeline=sweeping.PIPELINE, cache=cache, debug=debug
+    )
+    sweeping.show_arms(console, read_json(outputs["results"]))
     summary.show_costs(console, state, time.monotonic() - started)
-    summary.show_places(console, outputs, where)
+    sweeping.show_places(console, outputs, where)
+    summary.show_unsent(console, outputs)
+
+
+@app.command()
+def sync(
+    home: Annotated[Path, typer.Option(help="folder of the runs")] = Path(".secateur"),
+) -> None:
+    """Send to MLflow what could not be sent while it was away."""
+    spool = places(home).spool
+    if not spool.is_dir() and "://" not in os.environ.get(STATE_VARIABLE, ""):
+        print("nothing is left to send")
+        return
+    from secateur.records import sending  # only now: MLflow takes seconds to import
+
+    sent, problems = sending.sync(spool)
+    print(f"{sent} message{'' if sent == 1 else 's'} sent" if sent or problems else "nothing is left to send")
+    for problem in problems:
+        say(problem)
+    if problems:
+        raise typer.Exit(1)
 
 
 def pipeline_arguments(settings: dict[str, Any], baselines: list[str]) -> dict[str, Any]:
@@ -100,6 +220,11 @@ def pipeline_arguments(settings: dict[str, Any], baselines: list[str]) -> dict[s
     for config in (source, clip, train, prune, publish):
         arguments |= dataclasses.asdict(config)
     return arguments | {"seeds": list(train.seeds)}
+
+
+def run_name(arguments: Mapping[str, Any]) -> str:
+    """What MLflow calls a run."""
+    return f"{arguments['method']}-{arguments['keep']:g}"
 
 
 def result_places(home: Path, tracking_uri: str, registry: str) -> Places:
@@ -126,22 +251,6 @@ def step_environment(home: Home, where: Places) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": where.tracking_uri,
         "MLFLOW_EXPERIMENT_NAME": where.experiment,
     }
-
-
-@app.command()
-def compile(
-    output: Annotated[Path, typer.Option("--output", "-o", help="file to write, YAML")] = Path("secateur-prune.yaml"),
-) -> None:
-    """Compile the pipeline to a file for a Kubeflow cluster; SECATEUR_IMAGE names the container image."""
-    from kfp.compiler import Compiler
-
-    from secateur.pipelines.prune import prune_pipeline
-
-    if output.suffix not in (".yaml", ".yml"):
-        raise InputError(f"output must end in .yaml, got {str(output)!r}")
-    output.parent.mkdir(parents=True, exist_ok=True)
-    Compiler().compile(prune_pipeline, str(output))
-    print(output)
 
 
 @app.command()

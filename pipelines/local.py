@@ -7,18 +7,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from secateur.components.images import source_image
 from secateur.files import read_json, write_json
+from secateur.pipelines.containers import container_options, remove_containers
 from secateur.pipelines.events import Event, LogParser
 from secateur.pipelines.worker import JOB_FILE, OUTPUTS_FILE
+from secateur.records.live import tracked_run, unsent
+from secateur.records.places import Places
 
 PIPELINE = "secateur.pipelines.prune:prune_pipeline"
 LOG_FILE = "log.txt"
+SENDING_FILE = "mlflow.txt"  # what the process that sends to MLflow has to say
 GRACE_SECONDS = 2.0
 
 
@@ -48,6 +52,11 @@ class Home:
         return self.folder / "runs"
 
     @property
+    def spool(self) -> Path:
+        """What MLflow is still to be told."""
+        return self.folder / "spool"
+
+    @property
     def cache(self) -> Path:
         """KFP's notes of which outputs belong to which inputs."""
         return self.folder / "cache"
@@ -65,8 +74,11 @@ def run_pipeline(
     environment: Mapping[str, str],
     watch: Callable[[Event], None],
     *,
+    where: Places | None = None,
+    name: str = "",
     pipeline: str = PIPELINE,
     cache: bool = True,
+    image: str = "",
 ) -> dict[str, Any]:
     """Run a pipeline to its end.
 
@@ -75,18 +87,42 @@ def run_pipeline(
         arguments: Of the pipeline.
         environment: Added to this process's own, for the steps.
         watch: Called with everything that happens.
+        where: MLflow's store; None for a run that it is not told of.
+        name: Of the run in MLflow.
         pipeline: "module:name".
         cache: Reuse the outputs of earlier runs.
+        image: Container image that the steps run in, as the engine names it; empty for processes.
 
     Returns:
-        The pipeline's outputs: values of parameters, paths of artifacts; and "log", the path of the log.
+        The pipeline's outputs: values of parameters, paths of artifacts; "log", the path of the log; and "unsent", how
+        much MLflow could not be told.
 
     Raises:
         StepError: A step failed.
     """
-    run, environment = home.new_run(), {**step_environment(), **environment}
+    run = home.new_run()
+    where = where and replace(where, key=run.name, spool=home.spool)
+    environment = {**step_environment(), "SECATEUR_RUN": run.name, "SECATEUR_SPOOL": str(home.spool), **environment}
+    environment["SECATEUR_IMAGE"] = image or environment["SECATEUR_IMAGE"]
+    options = container_options(home.folder, run.name, arguments, environment) if image else None
     job = {"pipeline": pipeline, "arguments": dict(arguments), "cache": str(home.cache) if cache else None}
-    write_json(run / JOB_FILE, job | {"image": environment["SECATEUR_IMAGE"]})
+    write_json(run / JOB_FILE, job | {"image": environment["SECATEUR_IMAGE"], "containers": options})
+    with tracked_run(where, name, run / SENDING_FILE) if where else nullcontext():
+        try:
+            run_worker(run, environment, watch)
+        finally:
+            if image:
+                remove_containers(run.name)
+    outputs = {**read_json(run / OUTPUTS_FILE), "log": str(run / LOG_FILE)}
+    return outputs | {"unsent": unsent(where) if where else 0}
+
+
+def run_worker(run: Path, environment: Mapping[str, str], watch: Callable[[Event], None]) -> None:
+    """Run the job in a folder to its end.
+
+    Raises:
+        StepError: A step failed.
+    """
     log_file, parser, failure = run / LOG_FILE, LogParser(), None
     with (
         log_file.open("w", encoding="utf-8") as log,
@@ -108,7 +144,6 @@ def run_pipeline(
         failure = Event("failed", "pipeline", text=sentence)
     if failure:
         raise StepError(failure, log_file, "\n".join(parser.traceback))
-    return {**read_json(run / OUTPUTS_FILE), "log": str(log_file)}
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""The options of `secateur run`: one for each field of each config, made from the config itself."""
+"""The options of `secateur run` and `inspect`: one for each field of each config, made from the config itself."""
 
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -33,15 +33,22 @@ def option(name: str, kind: Any, default: Any, text: str, panel: str) -> inspect
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
-def with_config_options(command: Callable[..., None]) -> Callable[..., None]:
+def with_config_options(
+    command: Callable[..., None], panels: Mapping[str, type] = PANELS, without: Collection[str] = ()
+) -> Callable[..., None]:
     """Give a command an option for each field of all configs; it gets them in its `**settings`.
 
     A field that holds several values is an option with commas between them.
+
+    Args:
+        command: What to call.
+        panels: The configs, by the heading that `--help` has above their options.
+        without: Fields that get no option.
     """
     made = []
-    for panel, config in PANELS.items():
+    for panel, config in panels.items():
         texts, kinds = sentences(config), typing.get_type_hints(config)
-        for field in dataclasses.fields(config):
+        for field in (f for f in dataclasses.fields(config) if f.name not in without):
             kind, default = kinds[field.name], field.default
             if isinstance(default, tuple):
                 kind, default = str, ",".join(map(str, default))

@@ -1,6 +1,6 @@
 """The pipeline: ingest, embed, warm up, prune while training, evaluate, publish."""
 
-from typing import Any, List, NamedTuple
+from typing import List, NamedTuple
 
 from kfp import dsl
 from kfp.dsl import HTML, Dataset, Metrics, Model
@@ -18,9 +18,6 @@ from secateur.records.publishing import PublishConfig
 from secateur.semantics.config import ClipConfig
 from secateur.training.config import TrainConfig
 
-# For a node that is lost, or a store that is away for a minute; a step goes on from its last checkpoint.
-RETRY: dict[str, Any] = {"num_retries": 2, "backoff_duration": "30s", "backoff_factor": 2.0}
-
 
 class Outputs(NamedTuple):
     """What a run ends with."""
@@ -32,6 +29,7 @@ class Outputs(NamedTuple):
     version: str
     run_id: str
     mask_digest: str
+    promotion: str
 
 
 @dsl.pipeline(name="secateur-prune")
@@ -48,7 +46,10 @@ def prune_pipeline(
     pretrained: str = ClipConfig.pretrained,
     checkpoint: str = ClipConfig.checkpoint,
     clip_config: str = ClipConfig.clip_config,
+    prompts: str = ClipConfig.prompts,
     embed_batch: int = ClipConfig.embed_batch,
+    embed_workers: int = ClipConfig.embed_workers,
+    embed_precision: str = ClipConfig.embed_precision,
     model: str = TrainConfig.model,
     image_size: int = TrainConfig.image_size,
     augment: str = TrainConfig.augment,
@@ -58,6 +59,7 @@ def prune_pipeline(
     momentum: float = TrainConfig.momentum,
     weight_decay: float = TrainConfig.weight_decay,
     precision: str = TrainConfig.precision,
+    deterministic: bool = TrainConfig.deterministic,
     seeds: List[int] = list(TrainConfig.seeds),  # noqa: B006  KFP takes no tuple
     method: str = PruneConfig.method,
     keep: float = PruneConfig.keep,
@@ -80,6 +82,13 @@ def prune_pipeline(
     retrain: bool = PruneConfig.retrain,
     baselines: List[str] = ["full", "random"],  # noqa: B006
     model_name: str = PublishConfig.model_name,
+    store_data: bool = PublishConfig.store_data,
+    promote_accuracy: float = PublishConfig.promote_accuracy,
+    promote_loss: float = PublishConfig.promote_loss,
+    promote_class_loss: float = PublishConfig.promote_class_loss,
+    promote_cost: float = PublishConfig.promote_cost,
+    promote_recall: float = PublishConfig.promote_recall,
+    promote_untested: bool = PublishConfig.promote_untested,
 ) -> Outputs:
     """Prune a labelled image data set while a model trains on it.
 
@@ -95,7 +104,7 @@ def prune_pipeline(
         shards=shards,
         split_seed=split_seed,
         snapshot=snapshot,
-    ).set_retry(**RETRY)
+    )
     dataset = table.outputs["dataset"]
     with dsl.ParallelFor(table.outputs["Output"], name="each shard") as shard:
         asked = embed(
@@ -105,8 +114,11 @@ def prune_pipeline(
             pretrained=pretrained,
             checkpoint=checkpoint,
             clip_config=clip_config,
+            prompts=prompts,
             embed_batch=embed_batch,
-        ).set_retry(**RETRY)
+            embed_workers=embed_workers,
+            embed_precision=embed_precision,
+        )
     warm = warmup(
         dataset=dataset,
         model=model,
@@ -118,8 +130,9 @@ def prune_pipeline(
         momentum=momentum,
         weight_decay=weight_decay,
         precision=precision,
+        deterministic=deterministic,
         seeds=seeds,
-    ).set_retry(**RETRY)
+    )
     pruned = prune(
         dataset=dataset,
         embeddings=dsl.Collected(asked.outputs["embeddings"]),
@@ -143,18 +156,18 @@ def prune_pipeline(
         ramp=ramp,
         tolerance=tolerance,
         retrain=retrain,
-    ).set_retry(**RETRY)
+    )
     with dsl.ParallelFor(baselines, name="each baseline", parallelism=2) as baseline:
         compared = prune(
             dataset=dataset, warm_model=warm.outputs["warm_model"], method=baseline, keep=keep, epochs=epochs
-        ).set_retry(**RETRY)
+        )
     judged = evaluate(
         dataset=dataset,
         clean_labels=table.outputs["clean_labels"],
         model=pruned.outputs["model"],
         mask=pruned.outputs["mask"],
         baselines=dsl.Collected(compared.outputs["model"]),
-    ).set_retry(**RETRY)
+    )
     published = (
         publish(
             dataset=dataset,
@@ -163,10 +176,17 @@ def prune_pipeline(
             results=judged.outputs["results"],
             report=judged.outputs["report"],
             summary=judged.outputs["summary"],
+            baselines=dsl.Collected(compared.outputs["model"]),
+            embedded=dsl.Collected(asked.outputs["metrics"]),
             model_name=model_name,
-        )
-        .set_retry(**RETRY)
-        .set_caching_options(enable_caching=False)  # its effects lie outside of the pipeline
+            store_data=store_data,
+            promote_accuracy=promote_accuracy,
+            promote_loss=promote_loss,
+            promote_class_loss=promote_class_loss,
+            promote_cost=promote_cost,
+            promote_recall=promote_recall,
+            promote_untested=promote_untested,
+        ).set_caching_options(enable_caching=False)  # its effects lie outside of the pipeline
     )
     return Outputs(
         mask=pruned.outputs["mask"],
@@ -176,4 +196,5 @@ def prune_pipeline(
         version=published.outputs["version"],
         run_id=published.outputs["run_id"],
         mask_digest=published.outputs["mask_digest"],
+        promotion=published.outputs["promotion"],
     )

@@ -16,7 +16,7 @@ class Step:
     """One task of the run, and what people call it."""
 
     task: str  # KFP's name
-    part: str = ""  # the method or shard, where that tells tasks of one name apart; empty until it is known
+    part: str = ""  # method and ratio, or shard, where that tells tasks of one name apart; empty until it is known
     label: str = ""
     status: Status = "waiting"
     began: float = 0.0  # on the clock of `RunState`
@@ -27,13 +27,13 @@ class Step:
 
 def expected_steps(arguments: Mapping[str, Any]) -> list[Step]:
     """The steps that `prune_pipeline` will take; those for further shards join when they are met."""
-    method = arguments["method"]
+    method, keep = arguments["method"], f"{arguments['keep']:g}"
     return [
         Step("ingest", label="ingest"),
         Step("embed", label="embed"),
         Step("warmup", label="warmup"),
-        Step("prune", method, f"prune {method}"),
-        *(Step("prune-2", baseline, f"baseline {baseline}") for baseline in arguments["baselines"]),
+        Step("prune", f"{method} {keep}", f"prune {method}"),
+        *(Step("prune-2", f"{baseline} {keep}", f"baseline {baseline}") for baseline in arguments["baselines"]),
         Step("evaluate", label="evaluate"),
         Step("publish", label="publish"),
     ]

@@ -96,8 +96,16 @@ def show_places(console: Console, outputs: Mapping[str, Any], where: Places) -> 
         "mask": f"{outputs['mask']} (digest {outputs['mask_digest'][:12]})",
         "model": outputs["model"],
         "version": f"{outputs['version']} in {where.registry}",
+        "champion": outputs["promotion"],
         "MLflow": mlflow,
         "log": outputs["log"],
     }
     for name, place in places.items():
         console.print(f"{name:<8} {place}", markup=False, highlight=False, soft_wrap=True)
+    show_unsent(console, outputs)
+
+
+def show_unsent(console: Console, outputs: Mapping[str, Any]) -> None:
+    """Say so if MLflow could not be told everything."""
+    if outputs["unsent"]:
+        console.print("warning: MLflow is away; send what is left with: secateur sync", highlight=False, soft_wrap=True)

@@ -14,23 +14,29 @@ import warnings
 from pathlib import Path
 
 from secateur.files import read_json, write_json
+from secateur.pipelines.containers import docker_runner, remove_containers
 
 JOB_FILE = "job.json"
 OUTPUTS_FILE = "outputs.json"
 
 
-def die_with_parent() -> None:
-    """Wait until the pipe at standard input closes, then kill the whole group, this process too."""
+def die_with_parent(folder: Path) -> None:
+    """Wait until the pipe at standard input closes, then kill the whole group, this process and its containers too."""
     while os.read(0, 1024):
         pass
-    os.killpg(0, signal.SIGKILL)
+    try:
+        if read_json(folder / JOB_FILE)["containers"]:
+            remove_containers(folder.name)
+    finally:
+        os.killpg(0, signal.SIGKILL)
 
 
 def run(folder: Path) -> None:
     """Run the pipeline of a job, and write where its outputs are.
 
     Args:
-        folder: The run's folder, with `job.json`: pipeline ("module:name"), arguments, and cache (a folder or null).
+        folder: The run's folder, with `job.json`: pipeline ("module:name"), arguments, cache (a folder or null), and
+            containers (`container_options`, or null for processes).
     """
     from kfp import local
     from kfp.local import executor_input_utils
@@ -45,7 +51,7 @@ def run(folder: Path) -> None:
     if Path(sys.executable).with_name("python3").exists():
         sys.executable = "python3"
     local.init(
-        local.SubprocessRunner(use_venv=False),
+        docker_runner(job["containers"]) if job["containers"] else local.SubprocessRunner(use_venv=False),
         pipeline_root=str(folder.parent),
         enable_caching=job["cache"] is not None,
         cache_root=job["cache"],
@@ -63,7 +69,7 @@ def forget_retries(spec: object) -> None:
 
 def main() -> None:
     """Run the job in the folder named on the command line."""
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, args=(Path(sys.argv[1]),), daemon=True).start()
     # KFP sets up its own logging around each step and takes it down after; in between, "cache hit" would be lost.
     logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(asctime)s - %(levelname)s - %(message)s")
     warnings.simplefilter("ignore")

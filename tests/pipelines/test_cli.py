@@ -59,14 +59,13 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         arguments: Mapping[str, Any],
         environment: Mapping[str, str],
         watch: Callable[[Event], None],
-        *,
-        cache: bool,
+        **how: Any,
     ) -> dict[str, Any]:
-        called.update(home=home, arguments=arguments, environment=environment, cache=cache)
+        called.update(home=home, arguments=arguments, environment=environment, **how)
         for task in ("ingest", "embed", "warmup"):
             watch(Event("reused", task))
-        watch(Event("started", "prune", "multimodal", seconds=2.0))
-        watch(Event("done", "prune", "multimodal", seconds=4.0))
+        watch(Event("started", "prune", "multimodal 0.7", seconds=2.0))
+        watch(Event("done", "prune", "multimodal 0.7", seconds=4.0))
         results = tmp_path / "results.json"
         results.write_text(json.dumps(RESULTS))
         outputs = {name: f"/runs/{name}" for name in ("mask", "model", "report", "log")}
@@ -75,6 +74,8 @@ def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
             "version": "digits/v1",
             "run_id": "f00",
             "mask_digest": "0123456789abcdef",
+            "promotion": "became champion",
+            "unsent": 0,
         }
 
     monkeypatch.setattr(cli, "run_pipeline", run)
@@ -154,7 +155,7 @@ def test_a_source_is_known_by_its_absolute_path_and_its_state(
         (["--seeds", "0,x"], "seeds must be whole numbers with commas between them, got '0,x'"),
         (["--seeds", ""], "seeds must be one or more different whole numbers, got []"),
         (["--epochs", "6"], "epochs must be more than warmup_epochs (6), got 6"),
-        (["--source", "nowhere"], "source must be 'digits' or a folder, got 'nowhere', which is not there"),
+        (["--source", "nowhere"], "source must be 'digits', a folder or a file, got 'nowhere', which is not there"),
         (["--checkpoint", "nowhere.safetensors"], "checkpoint must be a file, got 'nowhere.safetensors'"),
         (["--baselines", ""], "baselines must be one or more different methods, got none"),
         (["--baselines", "full,full"], "baselines must be one or more different methods, got full,full"),
@@ -213,8 +214,8 @@ def test_a_tracking_server_that_is_away(invoke: Invoke, ran: dict[str, Any]) -> 
 def test_a_step_that_fails(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    def run(home: Any, arguments: Any, environment: Any, watch: Callable[[Event], None], *, cache: bool) -> None:
-        failed = Event("failed", "prune-2", "full", "keep must be less")
+    def run(home: Any, arguments: Any, environment: Any, watch: Callable[[Event], None], **_: Any) -> None:
+        failed = Event("failed", "prune-2", "full 0.7", "keep must be less")
         watch(failed)
         raise StepError(failed, tmp_path / "log.txt", "Traceback: here")
 
@@ -294,3 +295,51 @@ def test_steps_find_their_threads_and_their_python(monkeypatch: pytest.MonkeyPat
     assert environment["PATH"].split(":")[0] == str(Path(sys.executable).parent)
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert local.step_environment()["OMP_NUM_THREADS"] == "3"
+
+
+def test_a_sweep_is_every_method_at_every_ratio_beside_what_is_to_beat(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    called: dict[str, Any] = {}
+
+    def run(home: Home, arguments: Any, environment: Any, watch: Callable[[Event], None], **how: Any) -> dict[str, Any]:
+        called.update(arguments=arguments, **how)
+        watch(Event("started", "prune", "infobatch 0.3", seconds=2.0))
+        watch(Event("done", "prune", "infobatch 0.3", seconds=4.0))
+        results = tmp_path / "results.json"
+        results.write_text(json.dumps({"arms": [ARM | {"recall": 0.5}, ARM | {"name": "full", "recall": None}]}))
+        return {"results": str(results), "report": "/runs/report", "run_id": "f00", "log": "/log", "unsent": 3}
+
+    monkeypatch.setattr(cli, "run_pipeline", run)
+    done = invoke("sweep", "--methods", "infobatch,random", "--keeps", "0.3, 0.5", "--seeds", "0,1", "--rate", "0.25")
+    assert done.code == 0, done.err
+    arms = [(arm["method"], arm["keep"]) for arm in called["arguments"]["arms"]]
+    assert arms == [(m, k) for m in ("infobatch", "random", "full") for k in (0.3, 0.5)] + [("full", 1.0)]
+    assert (called["arguments"]["seeds"], called["arguments"]["rate"]) == ([0, 1], 0.25)
+    assert not {"method", "keep", "model_name"} & called["arguments"].keys()
+    assert (called["pipeline"], called["name"]) == ("secateur.pipelines.sweep:sweep_pipeline", "sweep")
+    assert "infobatch 0.3: done in 4.0 s" in done.out
+    assert "run f00 in sqlite:" in done.out
+    assert "warning: MLflow is away; send what is left with: secateur sync" in done.out
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--methods", "random,random"), "methods must be one or more different ones, got random,random"),
+        (("--methods", "nonsense"), "method must be one of"),
+        (("--keeps", "a"), "keeps must be numbers with commas between them, got 'a'"),
+        (("--keeps", ""), "keeps must be one or more different ones, got none"),
+        (("--keeps", "0.5,1.5"), "keep must be in (0, 1], got 1.5"),
+    ],
+)
+def test_a_wrong_sweep_is_said_before_anything_starts(
+    invoke: Invoke, ran: dict[str, Any], options: tuple[str, ...], sentence: str
+) -> None:
+    done = invoke("sweep", *options)
+    assert (done.code, ran) == (2, {})
+    assert sentence in done.err
+
+
+def test_there_may_be_nothing_to_send(invoke: Invoke) -> None:
+    assert invoke("sync").out == "nothing is left to send\n"

@@ -3,7 +3,7 @@ from secateur.pipelines.state import RunState, expected_steps
 
 
 def state(method: str = "multimodal", baselines: tuple[str, ...] = ("full", "random")) -> RunState:
-    return RunState(expected_steps({"method": method, "baselines": baselines}), clock=lambda: 100.0)
+    return RunState(expected_steps({"method": method, "keep": 0.7, "baselines": baselines}), clock=lambda: 100.0)
 
 
 def test_steps_are_shown_in_the_order_of_the_pipeline() -> None:
@@ -30,8 +30,8 @@ def test_start_up_side_by_side_counts_once() -> None:
     run.clock = lambda: now
     for at, task, part, seconds in (
         (3.0, "warmup", "", 3.0),
-        (14.0, "prune-2", "full", 4.0),
-        (16.0, "prune-2", "random", 5.0),
+        (14.0, "prune-2", "full 0.7", 4.0),
+        (16.0, "prune-2", "random 0.7", 5.0),
         (30.0, "evaluate", "", 1.0),
     ):
         now = at
@@ -63,7 +63,7 @@ def test_a_reused_step_of_a_loop_is_named_once_there_is_no_doubt() -> None:
     run = state()
     run.apply(Event("starting", "prune-2"))
     assert not run.apply(Event("reused", "prune-2"))
-    named = run.apply(Event("started", "prune-2", "full"))
+    named = run.apply(Event("started", "prune-2", "full 0.7"))
     assert [(s.label, s.status) for s in named] == [("baseline full", "running"), ("baseline random", "reused")]
 
 
@@ -82,5 +82,5 @@ def test_hits_do_not_leak_from_the_pruned_arm_to_a_baseline_of_the_same_method()
 
 def test_a_failed_step() -> None:
     run = state()
-    run.apply(Event("failed", "prune-2", "full", "keep must be in (0, 1], got 1.4"))
+    run.apply(Event("failed", "prune-2", "full 0.7", "keep must be in (0, 1], got 1.4"))
     assert run.labels("failed") == ["baseline full"]

@@ -137,4 +137,6 @@ def test_too_many_pictures_that_do_not_decode(command: Command, tmp_path: Path) 
     (tmp_path / "cat" / "bad.png").write_bytes(b"no picture")
     done = command("--source", str(tmp_path))
     assert done.code == 1
-    assert re.match(r"error: ingest: max_unreadable must .* got 1 of 7, the first 'cat/bad.png'\n", done.err)
+    assert re.match(
+        r"error: ingest: max_unreadable must .* got 1 of 7, the first 'cat/bad.png': it does not decode: .*\n", done.err
+    )

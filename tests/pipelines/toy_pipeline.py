@@ -6,6 +6,9 @@ from typing import List
 from kfp import dsl
 from kfp.dsl import Dataset, Input, Metrics, Output
 
+from secateur.pipelines.cluster import for_cluster
+from secateur.pipelines.resources import read_cluster
+
 
 @dsl.component(base_image="toy", install_kfp_package=False)
 def start(text: str, data: Output[Dataset]) -> List[str]:
@@ -55,3 +58,6 @@ def toy_pipeline(mode: str, text: str = "hello", modes: List[str] = ["a", "b"]) 
         work(data=first.outputs["data"], mode=item)
     last = work(data=first.outputs["data"], mode=mode).set_retry(3, backoff_duration="60s")
     return last.outputs["Output"]
+
+
+toy_on_cluster = for_cluster(toy_pipeline, read_cluster())
