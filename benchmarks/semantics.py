@@ -18,7 +18,7 @@ from secateur.evaluation.scores import auroc
 from secateur.pruning.method import Semantics
 from secateur.semantics.config import ClipConfig
 from secateur.semantics.consistency import fit_label_model, log_softmax
-from secateur.semantics.embed import embed_classes, embed_pictures, embed_shard, open_embeddings
+from secateur.semantics.embed import embed_shard, open_embeddings
 
 TARGETS = {"degraded94": 0.94, "degraded90": 0.90, "degraded80": 0.80}
 NAMES = ("similarity", *TARGETS, "clip")
@@ -88,14 +88,12 @@ def clip_embeddings(data: Data, folder: str | Path | None, cache_folder: str | P
         return digits_embeddings(data, Path(cache_folder), rows)
     file = Path(cache_folder) / f"clip-embeddings-{len(data.table)}.npz"
     if not file.is_file():
-        from secateur.semantics.clip import load_clip, resolve
-
         weights = next((Path(str(folder)) / "cifar-clip").glob("*.safetensors"))
         config = ClipConfig(checkpoint=str(weights), clip_config=str(weights.with_suffix(".json")))
-        clip = load_clip(resolve(config, "cifar10"))
-        text_CD = embed_classes(clip, data.table.info.classes, data.table.info.prompts)
-        image_ND = embed_pictures(clip, data.table, np.arange(len(data.table)), 256, text_CD.shape[1])
-        np.savez(file, image_ND=image_ND, text_CD=text_CD)
+        folder, shard = Path(cache_folder) / data.table.info.name, data.table.info.shards[0]
+        embed_shard(folder, shard, config, folder / "embeddings")
+        found = open_embeddings([folder / "embeddings"], data.table)
+        np.savez(file, image_ND=found.image_ND, text_CD=found.text_CD)
     saved = np.load(file)
     return saved["image_ND"][rows].astype(np.float32), saved["text_CD"]
 

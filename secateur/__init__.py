@@ -16,6 +16,8 @@ _PLACES = {
     "Selection": "secateur.pruning.method",
     "Semantics": "secateur.pruning.method",
     "fit_label_model": "secateur.semantics.consistency",
+    "load_mask": "secateur.records.loading",
+    "load_pictures": "secateur.records.loading",
     "open_table": "secateur.dataset",
     "prune_while_training": "secateur.training.one_call",
     "read_mask": "secateur.pruning.mask",

@@ -69,6 +69,14 @@ class DurableState:
         """
         self._put(name, lambda fs, place: fs.pipe_file(place, content))
 
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder, sorted; none where there is no such folder."""
+        fs, path = self._open(folder)
+        fs.invalidate_cache()  # other processes write there too
+        if not fs.exists(path):
+            return []
+        return sorted(str(file).rpartition("/")[2] for file in fs.ls(path, detail=False))
+
     def remove(self, name: str) -> None:
         """Remove a result, or nothing where there is none."""
         fs, path = self._open(name)

@@ -6,6 +6,7 @@ import pytest
 
 from secateur.dataset.sources import IngestConfig, ingest
 from secateur.state import STATE_VARIABLE, DurableState
+from tests.alerts import listening
 
 
 def pytest_collection_modifyitems(items):
@@ -22,6 +23,13 @@ def pytest_collection_modifyitems(items):
 def no_durable_state(monkeypatch):
     """A test that wants a state names its own; nothing comes in from the environment."""
     monkeypatch.delenv(STATE_VARIABLE, raising=False)
+
+
+@pytest.fixture
+def alerts():
+    """A server that takes alerts."""
+    with listening() as state:
+        yield state
 
 
 @pytest.fixture(scope="session")

@@ -4,18 +4,20 @@ import json
 import math
 
 import numpy as np
+import open_clip
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from benchmarks import cost_of_choosing, grid, speedrun
+from benchmarks import checking_out, cost_of_choosing, embedding, grid, scale, speedrun
 from benchmarks.arms import ARMS
 from benchmarks.data import CLASSES, cifar10, symmetric_noise
 from benchmarks.recipes import RECIPES, cifar_resnet18, forward_flops, small_convnet, whiten
 from benchmarks.report import compare, equals_full_at
 from benchmarks.runs import Job, Setting, load_data, run
-from benchmarks.semantics import degraded, noise_level
+from benchmarks.semantics import degraded, noise_level, similarities
 from secateur.pruning.config import PruneConfig
 
 PICTURES, TRAIN = 3600, 3000
@@ -195,3 +197,42 @@ def test_cost_of_choosing_writes_a_table_and_counts_bytes(tmp_path):
     assert found["random"]["bytes_per_sample"] == pytest.approx(
         4 + 4 + 2 + 8 + 4, abs=0.2
     )  # losses, visits, key, label
+
+
+def test_embedding_writes_a_table_and_semantics_come_from_a_clip(cifar_folder, cache, tmp_path):
+    model = {
+        "embed_dim": 8,
+        "vision_cfg": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 32},
+        "text_cfg": {"context_length": 12, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
+    }
+    (cifar_folder / "cifar-clip").mkdir()
+    (cifar_folder / "cifar-clip" / "cifar-clip.json").write_text(json.dumps(model))
+    save_file(open_clip.CLIP(**model).state_dict(), cifar_folder / "cifar-clip" / "cifar-clip.safetensors")
+    small = ["--models", "cifar-clip", "--pictures", "70", "--rounds", "2"]
+    embedding.main(["--data", str(cifar_folder), *small, "--out", str(tmp_path)])
+    assert (tmp_path / "README.md").read_text().count("| cifar-clip | 70 ") == 2
+    found = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert all(min(r["ratio"], r["cpu_ratio"], r["ours"]) > 0 for r in found)
+    data = cifar10("clean", cifar_folder, cache, toy=60)
+    similarity_NC = similarities("clip", data, cifar_folder, cache)
+    assert similarity_NC.shape == (len(data.original_N), 10)
+    assert np.abs(similarity_NC).max() <= 1 + 1e-6
+
+
+def test_scale_is_exact_and_writes_a_table(tmp_path):
+    scale.main(["--sizes", "80000", "--ranks", "3", "--out", str(tmp_path)])
+    found = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [r["equal_to_one_process"] for r in found] == [True, True]
+    assert found[0]["samples_per_rank"] == 26666
+    assert found[0]["held_bytes_per_rank"] == 24 * 26666
+    assert found[0]["messages"] < found[1]["messages"]
+    assert (tmp_path / "README.md").read_text().count("| 80,000 |") == 2
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")  # DVC's
+def test_checking_out_times_every_format(tmp_path, monkeypatch):
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "dvc-site"))
+    checking_out.main(["--pictures", "40", "--out", str(tmp_path / "record")])
+    seconds = json.loads((tmp_path / "record" / "results.json").read_text())["seconds"]
+    assert set(seconds) == {*checking_out.KINDS, checking_out.PEER}
+    assert "| folder | " in (tmp_path / "record" / "README.md").read_text()
