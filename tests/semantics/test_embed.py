@@ -290,8 +290,8 @@ def test_a_state_that_cannot_be_written(embed_all, tmp_path, monkeypatch):
 
 MEMORY = """
 import resource, sys, threading, time
-from secateur.semantics import embed, encoding
-embed.CHUNK_PICTURES = 1024  # fewer than either run has
+from secateur.semantics import embed, embeddings
+embed.CHUNK_PICTURES = embeddings.ROWS_PER_BATCH = 1024  # fewer than either run has
 peak, config = 0, embed.ClipConfig(checkpoint=sys.argv[2], clip_config=sys.argv[3], embed_batch=256, embed_workers=1)
 def own_memory():  # the table is mapped: its pages are the kernel's to take back
     return sum(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(("RssAnon", "RssShmem")))
