@@ -1,5 +1,6 @@
 """The embedded data set and its CLIP, made once for all tests."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def pytest_collection_modifyitems(items):
 def no_durable_state(monkeypatch):
     """A test that wants a state names its own; nothing comes in from the environment."""
     monkeypatch.delenv(STATE_VARIABLE, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def plain_logs():
+    """A step sets up the log of its process; the next test is to find it as it was."""
+    logger = logging.getLogger("secateur")
+    logger.handlers, logger.propagate = [], True
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
