@@ -4,10 +4,13 @@ The registry, its store, and MLflow are never touched: what was published stays,
 """
 
 import json
+import os
 import re
 import shutil
+import stat
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +23,7 @@ from rich.table import Table
 from secateur.errors import InputError
 from secateur.files import read_json
 from secateur.pipelines.local import Home
-from secateur.pipelines.worker import OUTPUTS_FILE
+from secateur.pipelines.worker import JOB_FILE, OUTPUTS_FILE
 from secateur.records.git import without_credentials
 from secateur.records.places import places
 
@@ -47,29 +50,66 @@ class Run:
     age: float  # seconds since it was last written to
     size: int  # bytes
     version: str  # that it published; empty for none
-    busy: bool  # it may still be going on, or MLflow is still to be told of it
+    running: bool  # it may still be going on
+    unsent: bool = False  # MLflow is still to be told of it
+    uses: frozenset[str] = frozenset()  # names of the runs whose folders it names
+
+    @property
+    def busy(self) -> bool:
+        """Whether it has to stay, whatever its age."""
+        return self.running or self.unsent
 
 
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
-    files = [path] if path.is_file() else path.rglob("*")
-    return sum(file.stat().st_size for file in files if file.is_file() and not file.is_symlink())
+    return sum(found.st_size for found in stats(path) if stat.S_ISREG(found.st_mode))
+
+
+def stats(path: Path) -> Iterator[os.stat_result]:
+    """Of a file or folder and of all in it; a run that is going on may take some away meanwhile."""
+    inside = (Path(root, name) for root, folders, files in os.walk(path) for name in (*folders, *files))
+    for found in (path, *inside):
+        with suppress(FileNotFoundError):
+            yield found.lstat()
 
 
 def find_runs(home: Home, now: float) -> list[Run]:
     """The runs of a home, the newest first."""
     runs = []
     for folder in sorted(home.runs.glob("*"), reverse=True):
-        newest = max((file.stat().st_mtime for file in folder.rglob("*")), default=folder.stat().st_mtime)
+        age = now - max((found.st_mtime for found in stats(folder)), default=now)
         outputs = folder / OUTPUTS_FILE
         version = read_json(outputs).get("version", "") if outputs.is_file() else ""
-        busy = (home.spool / folder.name).exists() or (not outputs.is_file() and now - newest < DAY)
-        runs.append(Run(folder, now - newest, size_of(folder), version, busy))
+        running = not outputs.is_file() and age < DAY
+        unsent = (home.spool / folder.name).exists()
+        runs.append(Run(folder, age, size_of(folder), version, running, unsent, used_by(folder)))
     return runs
+
+
+def used_by(folder: Path) -> frozenset[str]:
+    """Names of the runs whose folders a run names: those that it was given, and those whose outputs it took over."""
+    runs, found = folder.parent.resolve(), set()
+    for file in (folder / JOB_FILE, folder / OUTPUTS_FILE):
+        for text in texts(read_json(file)) if file.is_file() else ():
+            place = Path(os.path.realpath(text)) if Path(text).is_absolute() else runs
+            if place != runs and place.is_relative_to(runs):
+                found.add(place.relative_to(runs).parts[0])
+    return frozenset(found)
+
+
+def texts(entry: object) -> Iterator[str]:
+    """All texts in what JSON says."""
+    if isinstance(entry, str):
+        yield entry
+    elif isinstance(entry, dict | list):
+        for value in entry.values() if isinstance(entry, dict) else entry:
+            yield from texts(value)
 
 
 def chosen(runs: Sequence[Run], older_than: float | None, keep_last: int | None) -> list[Run]:
     """The runs to remove: those that are too old and beyond the number to keep, of the rules that are given.
+
+    A run whose folder holds what another one that stays names, as after a cache hit, stays with it.
 
     Args:
         runs: The newest first.
@@ -79,7 +119,10 @@ def chosen(runs: Sequence[Run], older_than: float | None, keep_last: int | None)
     if older_than is None and keep_last is None:
         return []
     beyond = runs[keep_last or 0 :]
-    return [run for run in beyond if not run.busy and (older_than is None or run.age > older_than)]
+    going = [run for run in beyond if not run.busy and (older_than is None or run.age > older_than)]
+    while used := {name for run in runs if run not in going for name in run.uses} & {r.folder.name for r in going}:
+        going = [run for run in going if run.folder.name not in used]
+    return going
 
 
 def remove(home: Home, runs: Sequence[Run]) -> None:
@@ -87,7 +130,7 @@ def remove(home: Home, runs: Sequence[Run]) -> None:
     gone = [run.folder for run in runs]
     for note in home.cache.glob("*.json"):
         if any(Path(uri).is_relative_to(folder) for uri in uris(note) for folder in gone):
-            note.unlink()
+            note.unlink(missing_ok=True)
     for folder in gone:
         shutil.rmtree(folder)
 
@@ -132,6 +175,8 @@ def clean(
     console, runs = Console(), find_runs(place, time.time())
     show(console, place, runs)
     going = chosen(runs, age, None if keep_last < 0 else keep_last)
+    if going and (running := [run.folder.name for run in runs if run.running]):
+        raise InputError(f"home must be without a run that may still use what older ones made, got {running[0]}")
     if older_than or keep_last >= 0:
         total = f"{len(going)} of {len(runs)} runs, {megabytes(sum(run.size for run in going))}"
         if yes:

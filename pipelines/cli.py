@@ -189,13 +189,13 @@ def sync(
     home: Annotated[Path, typer.Option(help="folder of the runs")] = Path(".secateur"),
 ) -> None:
     """Send to MLflow what could not be sent while it was away."""
-    spool = places(home).spool
-    if not spool.is_dir() and "://" not in os.environ.get(STATE_VARIABLE, ""):
+    spools = places(home).spool, Home(home.absolute()).spool  # the pods' and the local runs'; mostly the same
+    if not any(spool.is_dir() for spool in spools) and "://" not in os.environ.get(STATE_VARIABLE, ""):
         print("nothing is left to send")
         return
     from secateur.records import sending  # only now: MLflow takes seconds to import
 
-    sent, problems = sending.sync(spool)
+    sent, problems = sending.sync(*spools)
     print(f"{sent} message{'' if sent == 1 else 's'} sent" if sent or problems else "nothing is left to send")
     for problem in problems:
         say(problem)

@@ -59,7 +59,7 @@ def container_options(
         environment: What the steps of this run find in their environment; a folder or SQLite file among it is written.
 
     Returns:
-        JSON for `docker_runner`.
+        JSON for `docker_runner`; of the settings only the names, since their values may be secret.
     """
     own = {k: v for k, v in environment.items() if k not in ("PATH", "TMPDIR")}
     user = home / "user"  # caches of what the steps download
@@ -69,9 +69,8 @@ def container_options(
     mounts = dict.fromkeys((str(f) for f in written if f == home or home not in f.parents), False)
     return {
         "user": f"{os.getuid()}:{os.getgid()}",
-        "environment": {k: v for k, v in os.environ.items() if k.startswith(PASSED_ON)}
-        | own
-        | {"HOME": str(user), "USER": "secateur"},  # the user need not be known to the image
+        "environment": sorted({name for name in os.environ if name.startswith(PASSED_ON)} | own.keys()),
+        "home": str(user),
         "mounts": {str(path): True for path in sorted(read) if str(path) not in mounts} | mounts,
         "labels": {LABEL: run},
     }
@@ -93,7 +92,7 @@ def docker_runner(options: Mapping[str, Any]) -> "DockerRunner":
     """KFP's runner for containers, which from now on learns of a failure from every engine.
 
     Args:
-        options: From `container_options`.
+        options: From `container_options`; the values of the settings come from this process's environment.
     """
     from docker.types import Mount
     from kfp.local import DockerRunner, docker_task_handler
@@ -101,7 +100,8 @@ def docker_runner(options: Mapping[str, Any]) -> "DockerRunner":
     docker_task_handler.run_docker_container = run_container
     return DockerRunner(
         user=options["user"],
-        environment=options["environment"],
+        environment={name: os.environ[name] for name in options["environment"]}
+        | {"HOME": options["home"], "USER": "secateur"},  # the user need not be known to the image
         mounts=[Mount(path, path, "bind", read_only) for path, read_only in options["mounts"].items()],
         labels=options["labels"],
         network_mode="host",  # an MLflow server on this machine has the same address

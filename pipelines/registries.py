@@ -23,10 +23,12 @@ def init(
     """Make a registry: a git repository with DVC in it."""
     from secateur.records.catalogue import all_versions
     from secateur.records.git import without_credentials
-    from secateur.records.registry import open_or_create, opened
+    from secateur.records.registry import check_store, open_or_create, opened
 
     location = open_or_create(place, store or None)
     with opened(location) as tree:
+        if store:
+            check_store(tree, store)
         known = len(all_versions(tree))
     print(f"{without_credentials(location)}: a registry with {known} versions")
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from secateur.pipelines.state import RunState
+from secateur.records.git import without_credentials
 from secateur.records.places import Places
 
 
@@ -88,14 +89,14 @@ def show_places(console: Console, outputs: Mapping[str, Any], where: Places) -> 
         outputs: What `run_pipeline` gave.
         where: Where results went.
     """
-    mlflow = f"{where.tracking_uri}, run {outputs['run_id']}"
+    mlflow = f"{without_credentials(where.tracking_uri)}, run {outputs['run_id']}"
     if where.tracking_uri.startswith("sqlite:"):
         mlflow = f"run {outputs['run_id']}; see it with: mlflow ui --backend-store-uri {where.tracking_uri}"
     places = {
         "report": outputs["report"],
         "mask": f"{outputs['mask']} (digest {outputs['mask_digest'][:12]})",
         "model": outputs["model"],
-        "version": f"{outputs['version']} in {where.registry}",
+        "version": f"{outputs['version']} in {without_credentials(where.registry)}",
         "champion": outputs["promotion"],
         "MLflow": mlflow,
         "log": outputs["log"],

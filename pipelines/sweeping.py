@@ -16,6 +16,7 @@ from secateur.pipelines.state import Step
 from secateur.pipelines.summary import accuracy
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.methods import check_method
+from secateur.records.git import without_credentials
 from secateur.records.places import Places
 from secateur.semantics.config import ClipConfig
 from secateur.training.config import TrainConfig
@@ -109,7 +110,7 @@ def show_places(console: Console, outputs: Mapping[str, Any], where: Places) -> 
     """Print where everything is."""
     places = {
         "report": outputs["report"],
-        "MLflow": f"run {outputs['run_id']} in {where.tracking_uri}, its arms below it",
+        "MLflow": f"run {outputs['run_id']} in {without_credentials(where.tracking_uri)}, its arms below it",
         "log": outputs["log"],
     }
     for name, place in places.items():

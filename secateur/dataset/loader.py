@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from secateur.cores import cores
 from secateur.dataset.images import decode, fit
 from secateur.dataset.table import ImageTable
 from secateur.errors import InputError
@@ -20,6 +21,11 @@ RESIDENT_BYTES = 4 * 2**30
 SAMPLED_SIZES = 64
 
 Positions = npt.NDArray[np.int64]
+
+
+def local_processes() -> int:
+    """Processes that train side by side on this machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
 def common_size(table: ImageTable, image_size: int) -> int:
@@ -62,12 +68,13 @@ class Pictures:
             table: The rows to read.
             size: Pixels of a side.
             device: Where batches are wanted.
-            resident: Whether to decode all at once and hold them on the device; None does so up to 4 GiB.
+            resident: Whether to decode all at once and hold them on the device; None does so up to 4 GiB,
+                which the processes of a machine share.
         """
         self.device, self.decoded = device, DecodedPictures(table, size)
         bytes_needed = len(table) * 3 * size * size
         self.resident_N3HW: Tensor | None = None
-        if resident if resident is not None else bytes_needed <= RESIDENT_BYTES:
+        if resident if resident is not None else bytes_needed <= RESIDENT_BYTES // local_processes():
             self.resident_N3HW = torch.empty((len(table), 3, size, size), dtype=torch.uint8)
             for index in range(len(table)):
                 self.resident_N3HW[index] = self.decoded[index]
@@ -81,7 +88,7 @@ class Pictures:
             for index_B in batches:
                 yield self.resident_N3HW[torch.from_numpy(index_B).to(self.device)]
             return
-        workers = min((os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), len(batches))  # torchrun's
+        workers = min(cores() // local_processes(), len(batches))
         loader = torch.utils.data.DataLoader(
             self.decoded,
             batch_sampler=[index_B.tolist() for index_B in batches],

@@ -41,16 +41,24 @@ class ImageTable:
         split: Split names, object (N,).
     """
 
-    def __init__(self, info: TableInfo, rows: pa.Table, origin: tuple[Path, str | None, str | None]) -> None:
+    def __init__(
+        self,
+        info: TableInfo,
+        rows: pa.Table,
+        origin: tuple[Path, str | None, str | None],
+        row_N: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         self.info = info
-        self._rows = rows
+        self._rows = rows  # all of them: to filter them would copy the pictures into memory
+        self._row_N = np.arange(rows.num_rows) if row_N is None else row_N
         self._origin = origin  # folder, shard, split
-        self.sample_id: npt.NDArray[np.object_] = rows["sample_id"].to_numpy()
-        self.label: npt.NDArray[np.int32] = rows["label"].to_numpy()
-        self.split: npt.NDArray[np.object_] = rows["split"].to_numpy()
+        described = rows.select(["sample_id", "label", "split"]).take(self._row_N)
+        self.sample_id: npt.NDArray[np.object_] = described["sample_id"].to_numpy()
+        self.label: npt.NDArray[np.int32] = described["label"].to_numpy()
+        self.split: npt.NDArray[np.object_] = described["split"].to_numpy()
 
     def __len__(self) -> int:
-        return int(self._rows.num_rows)
+        return len(self._row_N)
 
     @cached_property
     def key(self) -> Keys:
@@ -59,15 +67,15 @@ class ImageTable:
 
     def image(self, index: int) -> bytes:
         """The encoded picture of a row."""
-        return bytes(self._rows["image"][index].as_buffer())
+        return bytes(self._rows["image"][int(self._row_N[index])].as_buffer())
 
     def source(self, index: int) -> str:
         """Where the picture of a row came from."""
-        return str(self._rows["source"][index])
+        return str(self._rows["source"][int(self._row_N[index])])
 
     def captions(self) -> list[str]:
         """The captions of all rows; empty texts where there is none."""
-        return [c or "" for c in self._rows["caption"].to_pylist()]
+        return [c or "" for c in self._rows["caption"].take(self._row_N).to_pylist()]
 
     def check_digest(self, digest: str, name: str) -> None:
         """Check that something was made from this data set.
@@ -84,7 +92,7 @@ class ImageTable:
 
     def part(self, split: str) -> "ImageTable":
         """The rows of one split, in their order."""
-        return ImageTable(self.info, self._rows.filter(pa.array(self.split == split)), (*self._origin[:2], split))
+        return ImageTable(self.info, self._rows, (*self._origin[:2], split), self._row_N[self.split == split])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to worker processes as a folder to open, not as the pictures."""

@@ -17,7 +17,11 @@ META_KEY = b"secateur"
 
 
 def findings_table(inspection: Inspection) -> pa.Table:
-    """One row for each judged sample, with what made them in the metadata."""
+    """One row for each judged sample, with what made them in the metadata.
+
+    `diversity` is the mean cosine distance to the nearest pictures with the same given label: small for one that many
+    others resemble.
+    """
     table, findings = inspection.table, inspection.findings
     classes = np.array(table.info.classes, dtype=object)
     absent_N = inspection.group < 0
@@ -31,6 +35,7 @@ def findings_table(inspection: Inspection) -> pa.Table:
         "probability_suggested": pa.array(inspection.probability_suggested),
         "margin": pa.array(findings.margin_N),
         **{f"log_probability_{name}": pa.array(value_N) for name, value_N in findings.signal.items()},
+        "diversity": pa.array(findings.diversity_N),
         "duplicate_group": pa.array(inspection.group, pa.int32(), mask=absent_N),
         "leak": pa.array(inspection.leak),
         "audited": pa.array(inspection.audited == 1, mask=inspection.audited < 0),

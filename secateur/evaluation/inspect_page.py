@@ -1,5 +1,6 @@
 """The pages of an inspection: the report, and the pictures of an audit."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -155,15 +156,20 @@ def copy_groups(inspection: Inspection, *, leaks: bool) -> list[CopyGroup]:
         kind = "identical files" if inspection.exact[list(chosen[k])].all() else "nearly the same"
         kind += f", {labels[k]} different labels" if labels[k] > 1 else ""
         # Of a large group, pictures of each split and each label are to be among those shown.
-        shown = sorted(chosen[k], key=lambda i: (seen_before(inspection, chosen[k], i), i))[:COPIES]
+        shown = in_turn(inspection, chosen[k])[:COPIES]
         made.append(CopyGroup(kind, len(chosen[k]), pictures(inspection, shown)))
     return made
 
 
-def seen_before(inspection: Inspection, members: Sequence[int], i: int) -> int:
-    """How many members of a group come before one, and are of the same split with the same label."""
-    split, label = inspection.split, inspection.label
-    return sum(j < i and split[j] == split[i] and label[j] == label[i] for j in members)
+def in_turn(inspection: Inspection, members: Iterable[int]) -> list[int]:
+    """Members of a group: the first of each split and label, then the second of each, and so on."""
+    turns: list[tuple[int, int]] = []
+    seen: Counter[tuple[str, int]] = Counter()
+    for i in sorted(members):
+        kind = (inspection.split[i], int(inspection.label[i]))
+        turns.append((seen[kind], i))
+        seen[kind] += 1
+    return [i for _, i in sorted(turns)]
 
 
 def source_tables(inspection: Inspection) -> list[tuple[str, dict[str, Any], bool]]:

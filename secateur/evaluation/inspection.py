@@ -111,9 +111,17 @@ class Inspection:
 
     @cached_property
     def probability_suggested(self) -> npt.NDArray[np.float64]:
-        """Probability of the suggested label, float64 (N,); 0 where that is the given one."""
-        suggested_N = self.findings.suggested_N
-        certainty_N = self.findings.posterior_NC[np.arange(len(self)), suggested_N].astype(np.float64)
+        """Probability of the suggested label, float64 (N,); 0 where that is the given one.
+
+        Where a person found the given label wrong, it is the share among the other classes.
+        """
+        suggested_N, rows_N = self.findings.suggested_N, np.arange(len(self))
+        certainty_N = self.findings.posterior_NC[rows_N, suggested_N].astype(np.float64)
+        wrong = np.flatnonzero((self.audited == 1) & (suggested_N != self.label))
+        other_WC = self.findings.posterior_NC[wrong].astype(np.float64)
+        other_WC[np.arange(len(wrong)), self.label[wrong]] = 0
+        total_W = other_WC.sum(axis=1)
+        certainty_N[wrong] /= np.where(total_W > 0, total_W, 1)
         return np.where(suggested_N == self.label, 0, np.minimum(certainty_N, self.probability_wrong))
 
     def suspects(self, above: float) -> npt.NDArray[np.int64]:

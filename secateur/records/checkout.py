@@ -116,6 +116,7 @@ def check_out(
         InputError: The folder holds something, or the version's data cannot be had.
     """
     check_request(folder, kind, splits)
+    folder = Path(folder).resolve()
     mask, name = version.mask(), version.facts["version"]
     counts = {"withdrawn": int((mask.reason == WITHDRAWN).sum())}
     says = {"version": name, "mask_digest": version.facts["mask_digest"], "dataset": version.facts["dataset"]}
@@ -146,7 +147,9 @@ def check_request(folder: str | Path, kind: str, splits: Sequence[str]) -> None:
         require_choice("splits", split, SPLITS)
     if not splits or (kind == "ids" and list(splits) != ["train"]):
         raise InputError(f"splits must be train for ids, else one or more, got {','.join(splits)!r}")
-    path = Path(folder)
+    path = Path(folder).resolve()
+    if path.is_mount():
+        raise InputError(f"DIR must be a folder that can be replaced, got the mount point {str(folder)!r}")
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"DIR must be a new or an empty folder, got {str(folder)!r}")
 

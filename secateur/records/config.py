@@ -20,8 +20,8 @@ class PublishConfig:
     promote_untested: bool = False  # let a candidate replace a champion that was judged on another test split
 
     def __post_init__(self) -> None:
-        if "/" in self.model_name or ":" in self.model_name:
-            raise InputError(f"model_name must be without '/' and ':', got {self.model_name!r}")
+        if set(self.model_name) & set("/:'\""):
+            raise InputError(f"model_name must be without '/', ':' and quotes, got {self.model_name!r}")
         for name in ("promote_accuracy", "promote_loss", "promote_class_loss", "promote_recall"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name} must be in [0, 1], got {getattr(self, name):g}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secateur.files import replacing
+from secateur.records.git import without_credentials
 from secateur.records.live import FAILURE
 from secateur.records.places import check_server, places
 
@@ -68,7 +69,7 @@ def open_quietly() -> "tuple[TrackedRun, Run] | tuple[None, None]":
         run = tracking.open_run(where, where.key or "")
         return run, run.client.get_run(run.run_id)
     except Exception as error:  # whatever it is, the alert has to go out
-        log.warning("MLflow cannot be told how the run ended: %s", error)
+        log.warning("MLflow cannot be told how the run ended: %s", without_credentials(str(error)))
         return None, None
 
 
@@ -82,7 +83,7 @@ def mark_failed(run: "TrackedRun", reason: str, report: str) -> None:
         tracking.set_tags(run, {FAILURE: reason[:5000]})
         run.client.log_text(run.run_id, report, REPORT_FILE)
     except (MlflowException, OSError) as error:
-        log.warning("MLflow does not take the reason: %s", error)
+        log.warning("MLflow does not take the reason: %s", without_credentials(str(error)))
     tracking.end_run(run, "FAILED")
 
 
@@ -139,7 +140,7 @@ def final_figures(key: str) -> dict[str, str]:
         wanted = f"tags.`{tracking.KEY}` = '{key}'"
         found = client.search_runs([experiment.experiment_id], wanted) if experiment else []
     except Exception as error:
-        log.warning("MLflow cannot be asked for the figures: %s", error)
+        log.warning("MLflow cannot be asked for the figures: %s", without_credentials(str(error)))
         return {}
     if not found:
         return {}

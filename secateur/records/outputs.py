@@ -18,7 +18,6 @@ from secateur.records.git import GitError, git
 from secateur.records.versions import version_line
 
 RUN_FILE = "run.json"
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,6 @@ def facts(outputs: Outputs, run_id: str) -> dict[str, Any]:
     """What `version.json` says: where a mask came from."""
     meta, run = outputs.mask.meta, outputs.run
     return {
-        "schema_version": SCHEMA_VERSION,
         "mask_digest": outputs.mask.digest,
         "dataset": {"name": outputs.dataset["name"], "digest": outputs.dataset["digest"]},
         "method": run["method"],

@@ -143,6 +143,29 @@ def lay_foundation(location: str, store: str) -> None:
                 raise unusable(location, error) from error
 
 
+def check_store(tree: Path, store: str) -> None:
+    """Check that a registry has the store that somebody asks for.
+
+    Args:
+        tree: What `opened` gave.
+        store: Path or URL.
+
+    Raises:
+        InputError: It has another one.
+    """
+    from dvc.config import Config
+
+    settings = Config(str(tree / ".dvc"))
+    existing = str(settings["remote"][settings["core"]["remote"]]["url"])
+    wanted, has = (
+        place.rstrip("/") if is_url(place) else os.path.realpath(place) for place in (absolute(store), existing)
+    )
+    require(
+        wanted == has,
+        f"store must be the one of the registry, {without_credentials(existing)}, got {without_credentials(store)}",
+    )
+
+
 @contextmanager
 def clone(location: str) -> Iterator[Path]:
     """A working tree of the registry's newest state, without its history, for as long as the block runs."""

@@ -62,9 +62,10 @@ class Sender:
             bundle = self.folder / spool.BUNDLE
             if bundle.is_dir():
                 send_bundle(self.runs[""], bundle)
+                drop_copy(self.folder)
                 shutil.rmtree(bundle.rename(bundle.with_name(".bundle-sent")))
         except (MlflowException, OSError) as error:  # the latter from its transfer of artifacts
-            raise AwayError(str(error)) from error
+            raise AwayError(without_credentials(str(error))) from error
 
     def end(self, status: str) -> None:
         """Say how the run ended.
@@ -75,7 +76,7 @@ class Sender:
         try:
             tracking.end_run(self.runs[""], status)
         except MlflowException as error:
-            raise AwayError(str(error)) from error
+            raise AwayError(without_credentials(str(error))) from error
 
     def _send_file(self, file: Path) -> None:
         messages, offset = spool.read_messages(file, self.sent.get(file.name, 0))
@@ -95,7 +96,7 @@ class Sender:
         except MlflowException as error:
             if error.error_code not in REFUSED:
                 raise
-            log.warning("MLflow refuses what run %s is told: %s", run.run_id, error)
+            log.warning("MLflow refuses what run %s is told: %s", run.run_id, without_credentials(str(error)))
 
 
 def merged(entries: list[Mapping[str, str]]) -> dict[str, str]:
@@ -136,7 +137,7 @@ def serve(folder: Path, ended: threading.Event, own: Path | None) -> bool:
                 helped = True
                 send_leftovers(folder)
         except (AwayError, InputError) as error:
-            log.warning("cannot send to MLflow yet: %s", error)
+            log.warning("cannot send to MLflow yet: %s", without_credentials(str(error)))
             if over and (isinstance(error, InputError) or time.monotonic() > deadline):
                 return False
         ended.wait(INTERVAL) if not over else time.sleep(INTERVAL / 2)
@@ -147,6 +148,7 @@ def conclude(sender: Sender, own: Path | None) -> None:
     status = sender.folder / spool.STATUS_FILE
     if status.is_file():
         sender.end(read_json(status)["status"])
+    drop_copy(sender.folder)
     if own is None:
         spool.forget(sender.folder)
     else:
@@ -157,8 +159,8 @@ def send_leftovers(folder: Path) -> None:
     """Send what earlier runs had to leave, to the same server."""
     uri = spool.read_target(folder).tracking_uri
     for other in spool.folders(folder.parent):
-        if other != folder and spool.read_target(other).tracking_uri == uri:
-            with suppress(InputError):
+        with suppress(InputError, FileNotFoundError):  # the latter where its own sender has just removed it
+            if other != folder and spool.read_target(other).tracking_uri == uri:
                 send_folder(other)
 
 
@@ -168,34 +170,40 @@ def send_folder(folder: Path) -> bool:
     Raises:
         AwayError: The server does not answer.
         InputError: The run cannot be used.
+        FileNotFoundError: Another process has removed the folder.
     """
     with spool.sole_sender(folder) as alone:
         if not alone:
             return False
+        # A run that is just starting has a target only; one with a bundle is over.
+        begun = 0.0 if (folder / spool.BUNDLE).is_dir() else (folder / spool.TARGET_FILE).stat().st_mtime
         sender = Sender(folder)
         sender.send()
-        newest = max((file.stat().st_mtime for file in spool.message_files(folder)), default=0.0)
+        newest = max([begun, *(file.stat().st_mtime for file in spool.message_files(folder))])
         if (folder / spool.STATUS_FILE).is_file() or time.time() - newest > QUIET:
             conclude(sender, None)
+        else:
+            drop_copy(folder)
     return True
 
 
-def sync(spool_folder: Path) -> tuple[int, list[str]]:
-    """Send everything that is left in a spool.
+def sync(*spools: Path) -> tuple[int, list[str]]:
+    """Send everything that is left in some spools, and, by way of the first, in a state elsewhere.
 
     Returns:
         How many messages and bundles were sent, and a sentence for each run whose could not be.
     """
-    bring_back(spool_folder)
+    bring_back(spools[0])
     sent, problems = 0, []
-    for folder in spool.folders(spool_folder):
-        target, before = spool.read_target(folder), spool.waiting(folder)
+    for folder in (folder for place in dict.fromkeys(spools) for folder in spool.folders(place)):
         try:
-            done = send_folder(folder)
+            target, before = spool.read_target(folder), spool.waiting(folder)
+            sent += before if send_folder(folder) else 0
+        except FileNotFoundError:  # its own sender has just removed it
+            continue
         except (AwayError, InputError) as error:
-            problems.append(f"{before} of run {target.key} cannot be sent to {target.tracking_uri}: {error}")
-        else:
-            sent += before if done else 0
+            reason = without_credentials(str(error))
+            problems.append(f"{before} of run {target.key} cannot be sent to {target.tracking_uri}: {reason}")
     return sent, problems
 
 
@@ -204,6 +212,16 @@ def bring_back(spool_folder: Path) -> None:
     state = os.environ.get(STATE_VARIABLE, "")
     if "://" in state:
         spool.bring_back(spool_folder, state)
+
+
+def drop_copy(folder: Path) -> None:
+    """Remove from a state elsewhere what was sent; one that is away holds nothing up, for sent twice does no harm."""
+    state = os.environ.get(STATE_VARIABLE, "")
+    if "://" in state:
+        try:
+            spool.drop_copy(folder, state)
+        except OSError as error:
+            log.warning("what was sent stays in the state: %s", without_credentials(str(error)))
 
 
 def main(folder: Path, silent: str, own: Path | None = None) -> None:

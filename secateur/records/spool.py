@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -126,7 +126,9 @@ def keep_bundle(folder: Path, bundle: Path) -> None:
 
 def note_run(folder: Path, run_id: str) -> None:
     """Note the MLflow run of a folder, for others and for later."""
-    write_json(folder / TARGET_FILE, asdict(replace(read_target(folder), run_id=run_id)))
+    target = read_target(folder)
+    if target.run_id != run_id:  # else its time stays that of its beginning
+        write_json(folder / TARGET_FILE, asdict(replace(target, run_id=run_id)))
 
 
 def message_files(folder: Path) -> list[Path]:
@@ -155,7 +157,12 @@ def folders(spool: Path) -> list[Path]:
 @contextmanager
 def sole_sender(folder: Path) -> Iterator[bool]:
     """Be the only one who sends what is in a folder; False where another process does so already."""
-    with (folder / LOCK_FILE).open("w") as file:
+    try:
+        file = (folder / LOCK_FILE).open("w")
+    except FileNotFoundError:  # who had it has sent it all and removed it
+        yield False
+        return
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -167,7 +174,7 @@ def sole_sender(folder: Path) -> Iterator[bool]:
 def carry_off(folder: Path, state_uri: str) -> None:
     """Copy what was not sent to a state elsewhere, for a pod whose disk is gone soon."""
     fs, root = fsspec.core.url_to_fs(f"{state_uri.rstrip('/')}/spool/{folder.name}")
-    for file in folder.rglob("*"):
+    for file in sorted(folder.rglob("*"), key=lambda file: file.name == TARGET_FILE):  # it says that the rest is there
         if file.is_file() and file.name != LOCK_FILE:
             place = f"{root}/{file.relative_to(folder)}"
             fs.makedirs(place.rpartition("/")[0], exist_ok=True)
@@ -175,14 +182,36 @@ def carry_off(folder: Path, state_uri: str) -> None:
 
 
 def bring_back(spool: Path, state_uri: str) -> None:
-    """Move what earlier pods left in a state elsewhere to the spool here; what is here already stays as it is."""
+    """Copy what earlier pods left in a state elsewhere to the spool here; what is here already stays as it is.
+
+    The state keeps its copy until `drop_copy`: this disk may be gone before all is sent.
+    """
     fs, root = fsspec.core.url_to_fs(f"{state_uri.rstrip('/')}/spool")
+    fs.invalidate_cache()
     for place in fs.find(root):
         file = spool / str(place)[len(str(root)) :].lstrip("/")
         if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            fs.get_file(place, str(file))
-        fs.rm_file(place)
+            with suppress(FileNotFoundError), replacing(file) as temporary:  # another pod has sent it meanwhile
+                fs.get_file(place, str(temporary))
+
+
+def drop_copy(folder: Path, state_uri: str) -> None:
+    """Remove a folder's copy in a state elsewhere as far as it is what is here: that was sent."""
+    fs, root = fsspec.core.url_to_fs(f"{state_uri.rstrip('/')}/spool/{folder.name}")
+    fs.invalidate_cache()
+    notes = []
+    for place in fs.find(root):
+        file = folder / str(place)[len(str(root)) :].lstrip("/")
+        with suppress(FileNotFoundError):
+            if file.name in (TARGET_FILE, SENT_FILE):
+                notes.append(place)
+            elif file.read_bytes() == fs.cat_file(place):
+                fs.rm_file(place)
+    fs.invalidate_cache()
+    if set(fs.find(root)) <= set(notes):  # of no use without the rest
+        for place in notes:
+            with suppress(FileNotFoundError):
+                fs.rm_file(place)
 
 
 def forget(folder: Path) -> None:

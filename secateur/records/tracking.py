@@ -63,9 +63,8 @@ def open_client(tracking_uri: str) -> MlflowClient:
                     MlflowClient(tracking_uri=f"{SQLITE}{temporary}", registry_uri=f"{SQLITE}{temporary}")
             return MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     except (MlflowException, OSError) as error:
-        raise InputError(
-            f"tracking_uri must be a store that MLflow can use, got {without_credentials(tracking_uri)}: {error}"
-        ) from error
+        shown, reason = without_credentials(tracking_uri), without_credentials(str(error))
+        raise InputError(f"tracking_uri must be a store that MLflow can use, got {shown}: {reason}") from error
 
 
 def one_at_a_time(tracking_uri: str) -> AbstractContextManager[None]:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from secateur.errors import InputError, require_range
 from secateur.semantics.consistency import Floats
 from secateur.semantics.findings import Estimate, Findings
-from secateur.semantics.signals import margins
+from secateur.semantics.signals import margins, suggestions
 from secateur.streams import Keys, shuffled, stream_seed
 
 STRATA = 20
@@ -109,7 +109,9 @@ def calibrate(
     middle_S = np.cumsum(share_S) - share_S / 2
     height_S = np.maximum.accumulate((value_S * count_S + 0.5) / (count_S + 1))
     calibrated_N = np.interp(rank_N, [0.0, *middle_S, 1.0], [0.0, *height_S, 1.0])
-    return with_probability(findings, label_N, calibrated_N, rate, len(position_A))
+    doubt_N = calibrated_N.copy()
+    doubt_N[position_A] = judged_wrong_A
+    return with_probability(findings, label_N, calibrated_N, doubt_N, rate, len(position_A))
 
 
 def check_judgements(size: int, position_A: Ints, judged_wrong_A: Bools) -> None:
@@ -151,9 +153,17 @@ def fit_steps(
 
 
 def with_probability(
-    findings: Findings, label_N: npt.NDArray[np.integer], wrong_N: Floats, rate: Estimate, audited: int
+    findings: Findings,
+    label_N: npt.NDArray[np.integer],
+    wrong_N: Floats,
+    doubt_N: Floats,
+    rate: Estimate,
+    audited: int,
 ) -> Findings:
-    """The findings with other probabilities of being wrong; those of the other classes keep their proportions."""
+    """The findings with other probabilities of being wrong; those of the other classes keep their proportions.
+
+    Suggestions follow `doubt_N`, in which judgements count as certain.
+    """
     rows_N, posterior_NC = np.arange(len(label_N)), findings.posterior_NC.astype(np.float32)
     posterior_NC[rows_N, label_N] = 0
     total_N = posterior_NC.sum(axis=1)
@@ -161,17 +171,16 @@ def with_probability(
     posterior_NC[known_N] *= (wrong_N[known_N] / total_N[known_N])[:, None]
     posterior_NC[~known_N] = (wrong_N[~known_N] / max(posterior_NC.shape[1] - 1, 1))[:, None]
     posterior_NC[rows_N, label_N] = 1 - wrong_N
-    suggested_N = posterior_NC.argmax(axis=1).astype(np.int32)
     model = replace(
         findings.model,
         label_probability_N=1 - wrong_N,
-        suggested_N=suggested_N,
+        suggested_N=posterior_NC.argmax(axis=1).astype(np.int32),
         posterior_NC=posterior_NC.astype(np.float16),
     )
     return replace(
         findings,
         probability_wrong_N=wrong_N,
-        suggested_N=suggested_N,
+        suggested_N=suggestions(posterior_NC, label_N.astype(np.int32), doubt_N),
         posterior_NC=model.posterior_NC,
         margin_N=margins(posterior_NC, label_N.astype(np.int32)),
         rate=rate,

@@ -1,5 +1,6 @@
 """The embeddings of a table: one folder for each shard, with ids, vectors and what made them."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,8 +98,8 @@ def open_embeddings(folders: Sequence[str | Path], table: ImageTable) -> Embeddi
         InputError: Embeddings of another data set or by different models, or a sample that has none or two.
     """
     infos = [read_info(Path(folder), table) for folder in folders]
-    if len({(info["weights"], info["model_config"], str(info["prompts"])) for info in infos}) != 1:
-        made = sorted({f"{info['model']} {info['weights'][:12]}" for info in infos}) or ["none"]
+    if len({json.dumps({key: info[key] for key in info if key not in OF_ONE_SHARD}) for info in infos}) != 1:
+        made = sorted({f"{info['model']} {info['weights'][:12]} in {info['precision']}" for info in infos}) or ["none"]
         raise InputError(f"embeddings must be made by one CLIP with the same prompts, got {', '.join(made)}")
     wanted = [sample_id for sample_id, split in zip(table.sample_id, table.split, strict=True) if split != "reference"]
     place_of = {sample_id: place for place, sample_id in enumerate(wanted)}

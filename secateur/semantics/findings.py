@@ -42,7 +42,8 @@ class Findings:
 
     Attributes:
         probability_wrong_N: Probability in [0, 1] that the given label is wrong, 1 - t[y], float64.
-        suggested_N: The likeliest class, int32.
+        suggested_N: The likeliest class, int32; not the given one where that is more probably wrong than right, or
+            was found wrong by a person.
         posterior_NC: t, probability of every class given all signals and the label, float16.
         margin_N: t[y] - max of t[c] over c other than y, in [-1, 1], float64.
         signal: Log-probability of the given label under each channel, float64 (N,): "clip", "neighbours", "probe".

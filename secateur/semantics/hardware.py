@@ -1,7 +1,6 @@
 """What the machine has, and what follows for embedding."""
 
-import os
-
+from secateur.cores import cores
 from secateur.semantics.config import AUTO, ClipConfig
 
 # As many as fill the device. A CPU gains nothing beyond its caches; on a GPU, ViT-H fits beside it in 16 GB.
@@ -31,8 +30,3 @@ def batch_of(config: ClipConfig) -> int:
 def workers_of(config: ClipConfig) -> int:
     """Threads that decode."""
     return config.embed_workers or min(cores(), MAX_WORKERS)
-
-
-def cores() -> int:
-    """Cores that this process may use: fewer than the machine has where it is bound to some."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

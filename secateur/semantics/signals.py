@@ -92,7 +92,7 @@ def find_wrong_labels(
         rate = rate_of_parts(stack, given_N, weighted, mixture.parameter, key_N, 1 - model.label_probability_N, 0.0)
     return Findings(
         probability_wrong_N=1 - model.label_probability_N,
-        suggested_N=model.suggested_N,
+        suggested_N=suggestions(posterior_NC, given_N, 1 - model.label_probability_N),
         posterior_NC=model.posterior_NC,
         margin_N=margins(posterior_NC, given_N),
         signal={name: channel_NC[rows_N, given_N].astype(np.float64) for name, channel_NC in channels.items()},
@@ -206,6 +206,16 @@ def margins(posterior_NC: Singles, label_N: Labels) -> Floats:
     own_N = other_NC[rows_N, label_N]
     other_NC[rows_N, label_N] = -np.inf
     return np.asarray(own_N - np.maximum(other_NC.max(axis=1), 0.0))
+
+
+def suggestions(posterior_NC: Singles, label_N: Labels, wrong_N: Floats) -> Labels:
+    """The likeliest class, int32 (N,); of the others alone where the given label is more probably wrong than right."""
+    suggested_N: Labels = posterior_NC.argmax(axis=1).astype(np.int32)
+    doubted = np.flatnonzero((wrong_N > 0.5) & (suggested_N == label_N))
+    other_DC = posterior_NC[doubted]
+    other_DC[np.arange(len(doubted)), label_N[doubted]] = -1
+    suggested_N[doubted] = other_DC.argmax(axis=1)
+    return suggested_N
 
 
 def as_label_model(log_p_NC: Singles, posterior_NC: Singles, transition_CC: Floats, label_N: Labels) -> LabelModel:

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from secateur.dataset import open_table
+from secateur.dataset import loader, open_table
 from secateur.dataset.images import decode, fit
 from secateur.dataset.loader import Pictures, augment, common_size
 from secateur.dataset.table import Row, write_table
@@ -21,6 +21,25 @@ def test_resident_and_streamed_batches_are_equal(digits_folder):
     for index_B, held, read in zip(batches, resident, streamed, strict=True):
         assert torch.equal(held, read)
         assert np.array_equal(read[0].numpy(), fit(decode(table.image(int(index_B[0]))), 8))
+
+
+def test_the_processes_of_a_machine_share_its_cores_and_its_memory(digits_folder, monkeypatch):
+    table, workers, make = open_table(digits_folder).part("test"), [], torch.utils.data.DataLoader
+
+    def watched(*args, num_workers, **options):
+        workers.append(num_workers)
+        return make(*args, num_workers=0, **options)
+
+    monkeypatch.setattr(torch.utils.data, "DataLoader", watched)
+    monkeypatch.setattr(loader, "cores", lambda: 6)
+    monkeypatch.setattr(loader, "RESIDENT_BYTES", len(table) * 3 * 8 * 8)
+    held = []
+    for processes in ("1", "2"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        held.append(Pictures(table, 8, CPU).resident_N3HW is not None)
+        list(Pictures(table, 8, CPU, resident=False).batches([np.array([i]) for i in range(9)]))
+    assert held == [True, False]
+    assert workers == [6, 3]
 
 
 def test_a_sample_meets_the_same_change_in_any_batch():

@@ -432,6 +432,11 @@ class TestHub:
         ("hf:pets", "source must be like hf:OWNER/NAME, and then perhaps #PATH and @REVISION, got 'hf:pets'"),
         ("dvc:repository", "source must be like dvc:REPOSITORY#PATH, and then perhaps @REVISION, got 'dvc:repository'"),
         ("dvc:nowhere#data", "source must be a DVC repository or pointer that is there, got 'nowhere'"),
+        (
+            "dvc:https://ada:s@cret@host/pets.git#data",
+            "source must be without a password, .*, got 'dvc:https://host/pets.git#data'",
+        ),
+        ("dvc:https://ada:secret@host/pets.git", "source must be like dvc:.*, got 'dvc:https://host/pets.git'"),
         ("nowhere.dvc", "source must be a DVC repository or pointer that is there, got 'nowhere.dvc'"),
     ],
 )
@@ -455,6 +460,7 @@ def test_the_early_check_imports_nothing_slow():
 def test_a_repository_with_an_at_sign():
     found = parse("dvc:git@host.org:ada/pets.git#data/v1@main")
     assert (found.place, found.inside, found.revision) == ("git@host.org:ada/pets.git", "data/v1", "main")
+    assert parse("dvc:https://host:8080#data@main").place == "https://host:8080"
     assert places.absolute("dvc:git@host.org:ada/pets.git#data@main") == "dvc:git@host.org:ada/pets.git#data@main"
 
 

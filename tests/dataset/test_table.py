@@ -2,6 +2,7 @@ import pickle
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from secateur.dataset import open_table
@@ -111,3 +112,23 @@ def test_counts_agree_with_the_rows(digits_folder):
     table = open_table(digits_folder)
     counted = Counter(table.split.tolist())
     assert table.info.counts == {s: counted[s] for s in table.info.counts}
+
+
+def test_a_part_leaves_the_pictures_on_disk(tmp_path):
+    large = [
+        Row(encode_bmp(np.full((512, 512), i, np.uint8)), i % 2, split, f"{i}.bmp", f"no. {i}")
+        for i, split in enumerate(["test", "train", "train", "validation", "train", "test"] * 2)
+    ]
+    write_table(tmp_path / "t", large, name="large", classes=["x", "y"], shards=2)
+    table = open_table(tmp_path / "t")
+    before = pa.total_allocated_bytes()
+    part = table.part("train").part("train")
+    assert pa.total_allocated_bytes() - before < len(large[0].image) / 4
+    wanted = [row for row in large if row.split == "train"]
+    for seen in (part, pickle.loads(pickle.dumps(part))):
+        assert [seen.image(i) for i in range(len(seen))] == [row.image for row in wanted]
+        assert [seen.source(i) for i in range(len(seen))] == [row.source for row in wanted]
+        assert seen.captions() == [row.caption for row in wanted]
+        assert seen.label.tolist() == [row.label for row in wanted]
+    assert part.image(-1) == wanted[-1].image
+    assert len(part.part("test")) == 0

@@ -7,7 +7,7 @@ from html_page import Page
 from made_inspection import CLASSES, make_inspection, source
 
 from secateur.evaluation import inspect_page
-from secateur.evaluation.inspect_page import commonest, copy_groups, render_audit, render_inspection
+from secateur.evaluation.inspect_page import commonest, copy_groups, in_turn, render_audit, render_inspection
 
 
 @pytest.fixture
@@ -113,3 +113,13 @@ def test_the_pictures_of_an_audit_stand_beside_their_lines(found):
     places = [seen.index(f"line {line}{' '.join(source(i).split())}") for line, i in enumerate(position_A, start=2)]
     assert places == sorted(places)
     assert page.tags.count("h3") == 2
+
+
+def test_members_of_a_group_take_turns_by_split_and_label(found):
+    members = np.random.default_rng(0).permutation(len(found)).tolist()
+    kind = list(zip(found.split, found.label, strict=True))
+
+    def earlier(i):
+        return sum(kind[j] == kind[i] for j in range(i))
+
+    assert in_turn(found, members) == sorted(members, key=lambda i: (earlier(i), i))

@@ -55,6 +55,19 @@ def test_suspects_come_with_the_most_probable_first_and_a_person_is_believed(tmp
     assert judged.probability_suggested[7] == pytest.approx(0.93, abs=1e-3)
 
 
+def test_of_a_label_that_a_person_found_wrong_the_suggested_class_has_its_share_among_the_others(tmp_path):
+    found = make_inspection(tmp_path / "t")
+    posterior_NC, suggested_N, audited_N = (
+        value.copy() for value in (found.findings.posterior_NC, found.findings.suggested_N, found.audited)
+    )
+    posterior_NC[3], suggested_N[3], audited_N[3] = (0.5, 0.375, 0.125), 1, 1
+    judged = replace(
+        found, audited=audited_N, findings=replace(found.findings, posterior_NC=posterior_NC, suggested_N=suggested_N)
+    )
+    assert judged.label[3] == 0
+    assert judged.probability_suggested[3] == pytest.approx(0.75)
+
+
 def test_findings_can_be_read_in_both_forms_whatever_the_names(tmp_path):
     found = make_inspection(tmp_path / "t")
     write_findings(found, tmp_path)
@@ -66,6 +79,7 @@ def test_findings_can_be_read_in_both_forms_whatever_the_names(tmp_path):
     assert (first["given"], first["suggested"], first["split"]) == (CLASSES[0], CLASSES[1], "train")
     assert first["probability_wrong"] == pytest.approx(0.95)
     assert np.exp(first["log_probability_clip"]) == pytest.approx(0.05)
+    assert table["diversity"].to_pylist() == found.findings.diversity_N.tolist()
     assert table["duplicate_group"].to_pylist()[:6] == [0, None, None, None, None, 1]
     assert np.flatnonzero(table["leak"].to_pylist()).tolist() == [5]
     known = json.loads(table.schema.metadata[b"secateur"])

@@ -41,6 +41,11 @@ def home(tmp_path: Path) -> Home:
     return made
 
 
+def finish(home: Home) -> None:
+    """End the run that is going on."""
+    (home.runs / "d" / "outputs.json").write_text("{}")
+
+
 runs_and_rules = st.tuples(
     st.lists(st.tuples(st.floats(0, 100), st.booleans()), max_size=8),
     st.none() | st.floats(0, 100),
@@ -75,6 +80,7 @@ def test_a_run_is_known_by_its_state(home: Home) -> None:
 
 
 def test_nothing_is_removed_unless_told_so(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(home)
     before = sorted(home.folder.rglob("*"))
     clean(home.folder)
     assert "would remove" not in capsys.readouterr().out
@@ -84,11 +90,43 @@ def test_nothing_is_removed_unless_told_so(home: Home, capsys: pytest.CaptureFix
 
 
 def test_old_runs_go_with_the_caches_notes_and_nothing_else(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(home)
     clean(home.folder, older_than="10d", keep_last=2, yes=True)
     assert "removed 2 of 6 runs" in capsys.readouterr().out
     assert sorted(f.name for f in home.runs.iterdir()) == ["b-2", "c", "d", "e"]
     assert sorted(f.stem for f in home.cache.iterdir()) == ["b-2", "c", "d", "e"]
     assert all((home.folder / name / "kept").exists() for name in ("registry.git", "store", "mlartifacts"))
+
+
+def test_what_a_run_that_stays_names_stays_too(home: Home) -> None:
+    for name, older in (("c", "b"), ("b", "a")):
+        outputs = {"version": "pets/v2", "mask": str(home.runs / older / "prune" / "mask"), "seeds": [1]}
+        (home.runs / name / "outputs.json").write_text(json.dumps(outputs))
+        os.utime(home.runs / name / "outputs.json", (NOW - 20 * DAY, NOW - 20 * DAY))
+    runs = find_runs(home, NOW)
+    assert {run.folder.name: set(run.uses) for run in runs if run.uses} == {"c": {"b"}, "b": {"a"}}
+    assert [run.folder.name for run in chosen(runs, 10 * DAY, None)] == ["e"]
+
+
+def test_nothing_goes_while_a_run_may_use_it(home: Home) -> None:
+    before = sorted(home.folder.rglob("*"))
+    for yes in (False, True):
+        with pytest.raises(InputError, match="home must be without a run that may still use what older ones made, got"):
+            clean(home.folder, older_than="10d", yes=yes)
+    assert sorted(home.folder.rglob("*")) == before
+
+
+def test_files_may_vanish(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home.runs / "a" / "gone").symlink_to("nowhere")
+    lstat = Path.lstat
+
+    def vanishing(path: Path) -> os.stat_result:
+        if path.name == "model":
+            path.unlink(missing_ok=True)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", vanishing)
+    assert [run.size for run in find_runs(home, NOW) if run.folder.name == "e"] == [0]
 
 
 def test_a_run_whose_name_begins_alike_is_another(home: Home) -> None:

@@ -164,7 +164,7 @@ def test_a_source_is_known_by_its_absolute_path_and_its_state(
             ["--baselines", "seta,proxy,gate-random"],
             "baselines must be methods that do without CLIP, got 'gate-random'",
         ),
-        (["--model-name", "a/b"], "model_name must be without '/' and ':', got 'a/b'"),
+        (["--model-name", "a/b"], "model_name must be without '/', ':' and quotes, got 'a/b'"),
         (["--keep", "much"], "Invalid value for '--keep'"),
         (["--kep", "1"], "No such option: --kep"),
     ],
@@ -343,3 +343,15 @@ def test_a_wrong_sweep_is_said_before_anything_starts(
 
 def test_there_may_be_nothing_to_send(invoke: Invoke) -> None:
     assert invoke("sync").out == "nothing is left to send\n"
+
+
+def test_what_local_runs_left_is_sent_where_the_state_is_elsewhere_too(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from secateur.records import sending
+
+    asked: list[Path] = []
+    monkeypatch.setattr(sending, "sync", lambda *spools: asked.extend(spools) or (1, []))
+    monkeypatch.setenv("SECATEUR_STATE_URI", "memory://state")
+    assert invoke("sync", "--home", str(tmp_path / "home")).out == "1 message sent\n"
+    assert tmp_path / "home" / "spool" in asked

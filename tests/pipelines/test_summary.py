@@ -1,7 +1,10 @@
+import pytest
 from rich.console import Console
 
+from secateur.pipelines import summary, sweeping
 from secateur.pipelines.state import RunState, Step
 from secateur.pipelines.summary import accuracy, noise_line, show_costs
+from secateur.records.places import Places
 
 
 def test_a_single_seed_has_no_spread() -> None:
@@ -24,3 +27,14 @@ def test_the_share_of_start_up() -> None:
     said = console.export_text()
     assert "Reused from earlier runs: embed." in said
     assert "The run took 20 s; 3 s (15%) of them" in said
+
+
+@pytest.mark.parametrize("show_places", [summary.show_places, sweeping.show_places])
+def test_passwords_are_not_printed(show_places) -> None:
+    console = Console(record=True, width=200)
+    where = Places("https://ada:hunter2@host/mlflow", "pets", None, "https://ada:hunter2@host/registry.git", None)
+    names = ("report", "mask", "mask_digest", "model", "version", "promotion", "log", "run_id")
+    show_places(console, {name: name for name in names} | {"unsent": 0}, where)
+    said = console.export_text()
+    assert "https://host/mlflow" in said
+    assert "hunter2" not in said

@@ -105,6 +105,15 @@ def test_checkout_writes_the_folder(invoke: Invoke) -> None:
     assert len(list(Path("out").rglob("*.bmp"))) == 8
 
 
+def test_checkout_into_the_working_directory(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    ran = invoke("versions", "checkout", f"{LINE}/v1", ".")
+    monkeypatch.chdir(tmp_path)
+    assert (ran.code, ran.out) == (0, f"{LINE}/v1: 8 train in .\n"), ran.err
+    assert len(list(Path("here").rglob("*.bmp"))) == 8
+
+
 def test_verify_says_what_is_not_fine_by_its_exit_code(invoke: Invoke) -> None:
     ran = invoke("versions", "verify", f"{LINE}/v1", "--tracking-uri", "sqlite:///nowhere.db")
     assert ran.code == 1
@@ -141,6 +150,11 @@ def test_init_and_withdraw(invoke: Invoke, published: tuple[str, list[Outputs]],
     assert (ran.code, ran.out) == (0, f"{tmp_path}/new.git: a registry with 0 versions\n")
     assert "url = " + str(tmp_path / "data") in git("show", "main:.dvc/config", folder="new.git")
     assert invoke("registry", "init", "new.git").code == 0
+    assert invoke("registry", "init", "new.git", "--store", "data").code == 0
+    for other in ("other", "https://ada:hunter2@example.org/store"):
+        ran = invoke("registry", "init", "new.git", "--store", other)
+        assert (ran.code, "hunter2" in ran.err) == (2, False)
+        assert ran.err.startswith(f"error: store must be the one of the registry, {tmp_path}/data, got ")
     shutil.copytree(Path(published[0]).parent, tmp_path / "copy")
     copy = str(tmp_path / "copy" / "registry.git")
     gone = str(published[1][0].mask.sample_id[0])

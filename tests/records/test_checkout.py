@@ -195,6 +195,11 @@ def test_a_wrong_request_is_said_first(tmp_path: Path, kind: str, splits: list[s
         check_request(tmp_path, kind, splits)
 
 
+def test_a_mount_point_is_refused() -> None:
+    with pytest.raises(InputError, match="DIR must be a folder that can be replaced, got the mount point '/'"):
+        check_request("/", "folder", ["train"])
+
+
 def test_an_unknown_version_is_said_with_those_like_it(location: str) -> None:
     with pytest.raises(InputError, match=f"such as {NAME}, got 'my-pets/multimodel-0.7/v1'"):
         open_version(location, "my-pets/multimodel-0.7/v1").__enter__()

@@ -150,7 +150,7 @@ def test_what_cannot_be_fetched(made: tuple[Path, list[str]], workplace: Path) -
 
 
 def test_passwords_do_not_show(workplace: Path) -> None:
-    source = f"dvc:file://ada:secret@/{workplace}/nowhere#pets"
+    source = f"dvc:file://secret@/{workplace}/nowhere#pets"
     for attempt in (lambda: read(source, workplace), lambda: pinned(parse(source))):
         with pytest.raises(InputError) as raised:
             attempt()

@@ -2,18 +2,22 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
+import time
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 
-from secateur.records import live, sending, spool
+from secateur.records import finishing, live, sending, spool, tracking
 from secateur.records.facts import Point, arm_key, curve_points
 from secateur.records.live import Live, follow
 from secateur.records.places import places
@@ -189,8 +193,80 @@ def test_what_a_pod_leaves_in_a_state_elsewhere_is_found_again(tmp_path: Path, r
     (found,) = spool.folders(other)
     assert spool.read_target(found).key == "run-1"
     assert read_messages(found / "step.jsonl") == read_messages(run / "step.jsonl")
-    spool.bring_back(tmp_path / "a third", uri)
-    assert spool.folders(tmp_path / "a third") == []
+    spool.bring_back(tmp_path / "a third", uri)  # the other pod may be lost before it has sent anything
+    assert spool.folders(tmp_path / "a third") == [tmp_path / "a third" / "run-1"]
+    spool.note_run(found, "abc")
+    spool.drop_copy(found, uri)
+    spool.bring_back(tmp_path / "a fourth", uri)
+    assert spool.folders(tmp_path / "a fourth") == []
+
+
+def test_of_a_state_elsewhere_only_what_was_sent_is_removed(
+    tmp_path: Path, run: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri = f"file://{tmp_path / 'bucket'}"
+    monkeypatch.setenv("SECATEUR_STATE_URI", uri)
+    file = SpoolFile(run / "step.jsonl")
+    file.write(Message(points=[Point("loss", 1.0, 1, 0.0)]))
+    spool.carry_off(run, uri)
+    copy = tmp_path / "bucket" / "spool" / "run-1"
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "reached", lambda _: (_ for _ in ()).throw(sending.AwayError("away")))
+        assert sending.sync(tmp_path / "here") == (0, [f"1 of run run-1 cannot be sent to {store}: away"])
+    assert (copy / "step.jsonl").is_file()
+    file.write(Message(points=[Point("loss", 2.0, 2, 0.0)]))
+    spool.carry_off(run, uri)  # meanwhile: what is there is no longer what is here
+    assert sending.sync(tmp_path / "here") == (1, [])
+    assert sorted(p.name for p in copy.iterdir()) == ["step.jsonl", "target.json"]
+    spool.forget(tmp_path / "here" / "run-1")
+    assert sending.sync(tmp_path / "here") == (2, [])
+    assert list(copy.iterdir()) == []
+
+
+def test_files_that_another_pod_has_sent_meanwhile_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bucket").mkdir()
+    gone = str(tmp_path / "bucket" / "spool" / "run-1" / "target.json")
+    monkeypatch.setattr(LocalFileSystem, "find", lambda *_: [gone])
+    spool.bring_back(tmp_path / "here", f"file://{tmp_path / 'bucket'}")
+    assert [p for p in (tmp_path / "here").rglob("*") if p.is_file()] == []
+
+
+def test_a_run_that_is_just_starting_is_not_forgotten_by_another(run: Path) -> None:
+    assert sending.send_folder(run)
+    assert (run / spool.TARGET_FILE).is_file()
+    begun = time.time() - 2 * sending.QUIET
+    os.utime(run / spool.TARGET_FILE, (begun, begun))
+    assert sending.send_folder(run)
+    assert not run.exists()
+
+
+def test_a_folder_that_its_own_sender_has_just_removed_is_passed_over(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "spool" / "gone"
+    monkeypatch.setattr(spool, "folders", lambda _: [gone])
+    sending.send_leftovers(run)
+    assert sending.sync(tmp_path / "spool") == (0, [])
+    with spool.sole_sender(gone) as alone:
+        assert not alone
+
+
+def test_what_waits_in_several_spools_is_sent_once(tmp_path: Path, run: Path) -> None:
+    SpoolFile(run / "step.jsonl").write(Message(points=[Point("loss", 1.0, 1, 0.0)]))
+    assert sending.sync(tmp_path / "empty", run.parent, run.parent) == (1, [])
+
+
+def test_no_password_is_told(run: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def refuse(*_: Any) -> None:
+        raise MlflowException("API request to https://ada:hunter2@example.org failed, https://t0ken@example.org too")
+
+    monkeypatch.setattr(tracking, "open_run", refuse)
+    _, problems = sending.sync(run.parent)
+    assert problems[0].endswith("API request to https://example.org failed, https://example.org too")
+    assert finishing.open_quietly() == (None, None)
+    assert "https://example.org failed" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert "t0ken" not in caplog.text
 
 
 def test_no_password_is_kept(monkeypatch: pytest.MonkeyPatch, workplace: Path) -> None:

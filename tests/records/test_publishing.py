@@ -259,9 +259,10 @@ def test_a_folder_without_a_model_is_said(quick: MlflowClient, outputs: Outputs,
         publish(PublishConfig(), **outputs.files | {"model_folder": tmp_path})
 
 
-def test_a_model_name_that_mlflow_refuses_is_said() -> None:
+@pytest.mark.parametrize("name", ["a/b", "a:b", "ada's", 'a"b'])
+def test_a_model_name_that_mlflow_refuses_is_said(name: str) -> None:
     with pytest.raises(InputError, match="model_name must be without"):
-        PublishConfig(model_name="a/b")
+        PublishConfig(model_name=name)
 
 
 def test_no_secret_is_kept(

@@ -130,3 +130,17 @@ def test_wrong_input():
     ):
         with pytest.raises(InputError, match=words):
             calibrate(findings, label_N, np.array(position, int), np.array(wrong, bool))
+
+
+def test_a_label_that_is_wrong_is_not_suggested_again():
+    wrong_N = np.linspace(0.3, 0.7, 100)
+    findings, label_N = made(wrong_N), np.zeros(100, np.int64)
+    position_A, judged_wrong_A = np.arange(0, 100, 5), np.arange(20) % 2 == 0
+    told = calibrate(findings, label_N, position_A, judged_wrong_A)
+    known_wrong_N = told.probability_wrong_N > 0.5
+    known_wrong_N[position_A] = judged_wrong_A
+    given_N = told.posterior_NC.argmax(axis=1) == 0
+    assert (given_N & known_wrong_N).any()
+    others_N = 1 + told.posterior_NC[:, 1:].argmax(axis=1)
+    expected_N = np.where(known_wrong_N, others_N, told.posterior_NC.argmax(axis=1))
+    assert np.array_equal(told.suggested_N, expected_N)

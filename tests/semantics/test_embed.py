@@ -21,7 +21,7 @@ from secateur.dataset import open_table
 from secateur.dataset.images import encode_bmp
 from secateur.dataset.table import Row, write_table
 from secateur.errors import InputError
-from secateur.files import read_json
+from secateur.files import read_json, write_json
 from secateur.semantics import clip as clip_module
 from secateur.semantics.config import ClipConfig
 from secateur.semantics.embed import embed_shard, open_embeddings
@@ -35,7 +35,7 @@ ROWS = 24
 
 def picture(index: int) -> bytes:
     random = np.random.default_rng(index)
-    pixels = random.integers(0, 256, (16 + index, 16 + 2 * index % 9, 3), dtype=np.uint8)
+    pixels = random.integers(0, 256, (16 + index % 100, 16 + 2 * index % 9, 3), dtype=np.uint8)
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "PNG")
     return out.getvalue()
@@ -392,3 +392,12 @@ def test_embeddings_by_two_models(embed_all, tiny_clip, table_folder, tmp_path):
     theirs, _ = embed_all(replace(tiny_clip.config, checkpoint=str(tmp_path / "other.safetensors")), "theirs")
     with pytest.raises(InputError, match=r"embeddings must be made by one CLIP .*, got tiny .*, tiny "):
         open_embeddings([mine[0], theirs[1]], open_table(table_folder))
+
+
+@pytest.mark.parametrize("field", ["model", "pretrained", "precision", "open_clip"])
+def test_shards_must_be_made_alike(field, embed_all, table_folder):
+    folders, _ = embed_all()
+    info = read_json(Path(folders[1]) / "embeddings.json")
+    write_json(Path(folders[1]) / "embeddings.json", info | {field: "another"})
+    with pytest.raises(InputError, match="embeddings must be made by one CLIP"):
+        open_embeddings(folders, open_table(table_folder))

@@ -39,6 +39,24 @@ def test_settings_are_kept():
     assert Preprocess({"size": 8, "resize_mode": "squash"}).settings == {"size": 8, "resize_mode": "squash"}
 
 
+@pytest.mark.parametrize("size", [(1, 60_000), (60_000, 1), (7, 141), (141, 7)])
+def test_a_line_of_pixels_is_cropped_before_it_is_enlarged(size, monkeypatch):
+    made, resize = [], Image.Image.resize
+
+    def watched(picture, wanted, *args, **options):
+        made.append(wanted)
+        return resize(picture, wanted, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    rows_HW = np.full(size[::-1], 9, np.uint8)
+    middle = tuple(slice(side // 2 - 1, side // 2 + 1) if side > 7 else slice(None) for side in size[::-1])
+    rows_HW[middle] = 200  # the centre is what is left
+    pixel_HW3 = Preprocess({"size": 24}).pixels(Image.fromarray(rows_HW).convert("RGB"))
+    assert pixel_HW3.shape == (24, 24, 3)
+    assert pixel_HW3[11:13, 11:13].min() > 150
+    assert max(map(max, made)) <= 20 * 24
+
+
 @pytest.mark.gpu
 def test_on_a_gpu_it_is_nearly_the_same():
     pixel_BHW3 = torch.randint(256, (5, 24, 24, 3), dtype=torch.uint8)

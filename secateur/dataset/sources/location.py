@@ -19,6 +19,7 @@ FILE_KINDS = {
     "dvc": (".dvc",),
 }
 IN_FOLDERS = {"columns": (".parquet", ".arrow"), "shards": (".tar",)}  # a folder with any of them is read as a whole
+WITH_PASSWORD = re.compile(r"://[^/\s]*:[^/\s]*@")
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 FORMS = {
     "torchvision": (re.compile(r"(?P<place>\w+):(?P<inside>.+)"), "torchvision:NAME:ROOT"),
@@ -73,7 +74,11 @@ def parse(source: str) -> Location:
         pattern, form = FORMS[kind]
         found = pattern.fullmatch(rest)
         if not found:
-            raise InputError(f"source must be like {form}, got {source!r}")
+            raise InputError(f"source must be like {form}, got {public(source)!r}")
+        if kind == "dvc" and WITH_PASSWORD.search(found["place"]):
+            raise InputError(
+                f"source must be without a password, which git takes from its own settings, got {public(source)!r}"
+            )
         return Location(kind, **{name: text or "" for name, text in found.groupdict().items()})
     if is_url(source) or not Path(source).is_dir():
         return Location(file_kind(source), source)
@@ -227,7 +232,7 @@ def public(url: str) -> str:
     >>> public("https://ada:secret@host/a.png?signature=1f"), public("why?.png")
     ('https://host/a.png', 'why?.png')
     """
-    return re.sub(r"(?<=://)[^/@\s]*@", "", url).partition("?")[0] if is_url(url) else url
+    return re.sub(r"(?<=://)[^/\s]*@", "", url).partition("?")[0] if is_url(url) else url
 
 
 def is_repository_url(place: str) -> bool:
