@@ -28,10 +28,14 @@ def no_durable_state(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def plain_logs():
-    """A step sets up the log of its process; the next test is to find it as it was."""
+    """Steps and other packages set up the logs of their process; the next test is to find them as they were."""
+    logging.disable(logging.NOTSET)
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "secateur" and isinstance(logger, logging.Logger):
+            logger.disabled, logger.propagate = False, True
     logger = logging.getLogger("secateur")
-    logger.handlers, logger.propagate = [], True
-    logger.setLevel(logging.NOTSET)
+    logger.handlers = []
+    logger.setLevel(logging.WARNING)  # the root's own level may have been raised
 
 
 @pytest.fixture
