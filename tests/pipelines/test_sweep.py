@@ -26,7 +26,7 @@ def spec() -> dict[str, Any]:
 
 
 def steady(text: str) -> str:
-    """The same with the keys sorted in KFP's comment on the default arms, where their order changes with the process."""
+    """The same with sorted keys in KFP's comment on the default arms, whose order changes from process to process."""
 
     def arranged(match: re.Match[str]) -> str:
         return match[1] + str([dict(sorted(arm.items())) for arm in ast.literal_eval(match[2])]) + "]"
