@@ -33,9 +33,10 @@ def plain_logs():
     for name, logger in logging.root.manager.loggerDict.items():
         if name.partition(".")[0] == "secateur" and isinstance(logger, logging.Logger):
             logger.disabled, logger.propagate = False, True
+    logging.root.setLevel(logging.WARNING)
     logger = logging.getLogger("secateur")
     logger.handlers = []
-    logger.setLevel(logging.WARNING)  # the root's own level may have been raised
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture
