@@ -17,8 +17,9 @@ from benchmarks.data import SYMMETRIC, Data, read_cifar10, symmetric_noise
 from secateur.evaluation.scores import auroc
 from secateur.pruning.method import Semantics
 from secateur.semantics.config import ClipConfig
-from secateur.semantics.consistency import fit_label_model, log_softmax
+from secateur.semantics.consistency import log_softmax
 from secateur.semantics.embed import embed_shard, open_embeddings
+from secateur.semantics.mixture import fit_label_model
 
 TARGETS = {"degraded94": 0.94, "degraded90": 0.90, "degraded80": 0.80}
 NAMES = ("similarity", *TARGETS, "clip")

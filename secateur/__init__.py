@@ -15,7 +15,7 @@ _PLACES = {
     "Method": "secateur.pruning.method",
     "Selection": "secateur.pruning.method",
     "Semantics": "secateur.pruning.method",
-    "fit_label_model": "secateur.semantics.consistency",
+    "fit_label_model": "secateur.semantics.mixture",
     "load_mask": "secateur.records.loading",
     "load_pictures": "secateur.records.loading",
     "open_table": "secateur.dataset",

@@ -17,12 +17,12 @@ ANSWERS = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0
 
 
 def draw(inspection: Inspection, count: int) -> npt.NDArray[np.int64]:
-    """Positions of the samples to judge: stratified by score, then by given label, which is quicker to judge."""
+    """Positions of the samples to judge, those apart that were judged before; see `draw_audit` for their order."""
     from secateur.semantics.audit import draw_audit
 
-    key_N = inspection.table.key[inspection.row]
-    position_A = draw_audit(inspection.findings, count, key_N).position_A
-    return position_A[np.lexsort((key_N[position_A], inspection.label[position_A]))]
+    key_N, known_N = inspection.table.key[inspection.row], inspection.audited >= 0
+    position_A = draw_audit(inspection.findings, min(len(key_N), count + int(known_N.sum())), key_N)
+    return position_A[~known_N[position_A]][:count]
 
 
 def write_audit(inspection: Inspection, position_A: npt.NDArray[np.int64], file: Path) -> None:

@@ -18,7 +18,9 @@ class PruneConfig:
     scale_end: float = 400.0  # alpha at the end; the mask is then all but hard
     gate: float = 0.5  # methods with CLIP: a label that is right with less than this probability is refused; 0 for none
     relabel: bool = False  # multimodal: train samples with refused labels towards CLIP's soft ones, instead of none
-    semantics: str = "clip"  # multimodal: "clip"; "neighbours", which needs no class texts; "combined", with a probe
+    semantics: str = (
+        "clip"  # multimodal: "clip"; the same "adapted" to the labels; "combined" with a probe; "neighbours"
+    )
     difficulty_weight: float = 1.0  # multimodal: weight of the rank of the loss
     semantic_weight: float = 1.0  # multimodal: lambda, weight of the rank of semantic consistency
     curve: float = 0.0  # multimodal: how much more is kept early and late than in the middle, in [0, 1); 0 for evenly
@@ -38,7 +40,7 @@ class PruneConfig:
         if self.scale_end < self.scale_start:
             raise InputError(f"scale_end must be at least scale_start ({self.scale_start:g}), got {self.scale_end:g}")
         require_range("gate", self.gate, 0, 1, open_high=True)
-        require_choice("semantics", self.semantics, ("clip", "neighbours", "combined"))
+        require_choice("semantics", self.semantics, ("clip", "adapted", "combined", "neighbours"))
         require_range("difficulty_weight", self.difficulty_weight, 0)
         require_range("semantic_weight", self.semantic_weight, 0)
         require_range("curve", self.curve, 0, 1, open_high=True)

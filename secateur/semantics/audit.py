@@ -1,6 +1,6 @@
 """A stratified sample for a person to judge, and what the judgements make of the findings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,21 +21,6 @@ Bools = npt.NDArray[np.bool_]
 Values = npt.NDArray[Any]
 
 
-@dataclass(frozen=True)
-class AuditSample:
-    """Samples for a person to judge.
-
-    Attributes:
-        position_A: Which, int64 (A,).
-        stratum_A: Stratum of each, from the least to the most suspicious, int64 (A,).
-        weight_A: How many samples each stands for, float64 (A,).
-    """
-
-    position_A: Ints
-    stratum_A: Ints
-    weight_A: Floats
-
-
 def draw_strata(probability_wrong_N: Floats) -> Ints:
     """Stratum of each sample, int64 (N,): by rank, each with the same sum of sqrt(P * (1 - P)).
 
@@ -49,7 +34,7 @@ def draw_strata(probability_wrong_N: Floats) -> Ints:
     return stratum_N
 
 
-def draw_audit(findings: Findings, count: int, keys_N: Keys, seed: int = 0) -> AuditSample:
+def draw_audit(findings: Findings, count: int, keys_N: Keys, seed: int = 0) -> Ints:
     """Draw samples to judge, as many from each of 20 strata of their probability of being wrong.
 
     Args:
@@ -57,6 +42,9 @@ def draw_audit(findings: Findings, count: int, keys_N: Keys, seed: int = 0) -> A
         count: How many; 200 are enough for the rate within two points.
         keys_N: Of the samples.
         seed: Of the draw.
+
+    Returns:
+        Positions, int64 (A,), one of each stratum after the other: whoever stops early has judged all strata alike.
 
     Raises:
         InputError: Fewer than 20 or more than there are.
@@ -67,9 +55,7 @@ def draw_audit(findings: Findings, count: int, keys_N: Keys, seed: int = 0) -> A
     for stratum in range(STRATA):
         member = order[stratum_N[order] == stratum]
         turn_N[member] = np.arange(len(member))
-    chosen = np.sort(np.lexsort((order.argsort(), turn_N))[:count])
-    size_S, drawn_S = (np.bincount(s, minlength=STRATA) for s in (stratum_N, stratum_N[chosen]))
-    return AuditSample(chosen, stratum_N[chosen], (size_S / np.maximum(drawn_S, 1))[stratum_N[chosen]])
+    return np.lexsort((order.argsort(), turn_N))[:count]
 
 
 def calibrate(

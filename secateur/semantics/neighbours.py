@@ -10,7 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from secateur.errors import InputError
-from secateur.semantics.consistency import Floats, LabelModel, describe, fit_temperature
+from secateur.semantics.consistency import (
+    ROWS,
+    Floats,
+    LabelModel,
+    Singles,
+    describe,
+    fit_temperature,
+    smoothed_transitions,
+)
 from secateur.semantics.embeddings import unit
 
 NEIGHBOURS = 50
@@ -107,8 +115,8 @@ def neighbour_probability(
     classes: int,
     weight_N: npt.NDArray[np.floating] | None = None,
     width: float = WIDTH,
-) -> Floats:
-    """Probability of every class by the labels of the nearest, float64 (N, C); rows sum to 1.
+) -> Singles:
+    """Probability of every class by the labels of the nearest, float32 (N, C); rows sum to 1.
 
     p_ic ~ 0.5 + sum over the neighbours j of class c of w_j * exp((cos_ij - cos_i) / width), with cos_i that of the
     nearest, so that embeddings count alike whose cosines are all high, or all low.
@@ -124,10 +132,14 @@ def neighbour_probability(
     vote_NK = np.exp((near.cosine_NK - np.where(np.isfinite(nearest_N), nearest_N, 0)) / width)
     if weight_N is not None:
         vote_NK = vote_NK * weight_N[near.position_NK]
-    size = len(label_N)
-    cell_NK = np.arange(size)[:, None] * classes + label_N[near.position_NK]
-    vote_NC = np.bincount(cell_NK.ravel(), vote_NK.ravel(), size * classes).reshape(size, classes) + SMOOTHING
-    return np.asarray(vote_NC / vote_NC.sum(axis=1, keepdims=True))
+    p_NC = np.empty((len(label_N), classes), dtype=np.float32)
+    for start in range(0, len(label_N), ROWS):  # votes are counted in doubles, of which N * C would be too many
+        rows = slice(start, start + ROWS)
+        label_RK = label_N[near.position_NK[rows]]
+        cell_RK = np.arange(len(label_RK))[:, None] * classes + label_RK
+        vote_RC = np.bincount(cell_RK.ravel(), vote_NK[rows].ravel(), len(label_RK) * classes).reshape(-1, classes)
+        p_NC[rows] = (vote_RC + SMOOTHING) / (vote_RC.sum(axis=1, keepdims=True) + classes * SMOOTHING)
+    return p_NC
 
 
 def fit_neighbours(
@@ -137,7 +149,7 @@ def fit_neighbours(
 
     The labels of neighbours go wrong as the sample's own does, so the likelihood alone cannot tell noise from mixed
     neighbourhoods: EM would find every label right. Transitions are therefore counted (Northcutt et al., JAIR 2021):
-    T[c, y] ~ 1 + the samples labelled y whose neighbours say c. The temperature is fitted under them. Where classes
+    by the samples labelled y whose neighbours say c. The temperature is fitted under them. Where classes
     overlap, that counts some right labels as wrong.
 
     Args:
@@ -158,10 +170,10 @@ def fit_neighbours(
 
 
 def counted_transitions(log_p_NC: npt.NDArray[np.floating], label_N: npt.NDArray[np.int32]) -> Floats:
-    """Transitions by the first choices: T[c, y] ~ 1 + the samples labelled y whose likeliest class is c."""
-    count_CC = np.ones((log_p_NC.shape[1],) * 2)
+    """Transitions by the first choices: the samples labelled y (column) whose likeliest class is c (row), smoothed."""
+    count_CC = np.zeros((log_p_NC.shape[1],) * 2)
     np.add.at(count_CC, (log_p_NC.argmax(axis=1), label_N), 1)
-    return np.asarray(count_CC / count_CC.sum(axis=1, keepdims=True))
+    return smoothed_transitions(count_CC)
 
 
 def class_diversity(

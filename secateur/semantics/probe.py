@@ -6,16 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from secateur.semantics.consistency import Floats
+from secateur.semantics.consistency import Floats, Labels, Singles
 from secateur.streams import Keys, uniform
 
 FOLDS = 5
 PENALTIES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5)  # L2, for the mean loss; from strong to weak
 ITERATIONS = 60
 ROWS = 65_536  # looked at together, which bounds the memory
-
-Singles = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 
 
 def draw_folds(key_N: Keys, group_N: npt.NDArray[np.integer], seed: int = 0) -> npt.NDArray[np.int64]:
@@ -34,7 +31,6 @@ def probe_probability(
     label_N: Labels,
     fold_N: npt.NDArray[np.integer],
     classes: int,
-    weight_N: npt.NDArray[np.floating] | None = None,
 ) -> Singles:
     """Log-probability of every class under a probe that learned from the other folds, float32 (N, C).
 
@@ -46,17 +42,15 @@ def probe_probability(
         label_N: Given labels, in [0, C).
         fold_N: Of each sample.
         classes: C.
-        weight_N: How much each sample counts in learning, in [0, 1]; None for all alike.
     """
     input_ND = embedding_ND.astype(np.float32)
     input_ND -= input_ND.mean(axis=0)
     input_ND /= max(float(np.sqrt(np.mean(np.square(input_ND)))), 1e-12)
-    weight_N = np.ones(len(label_N), dtype=np.float32) if weight_N is None else weight_N.astype(np.float32)
     log_p_NC = np.empty((len(label_N), classes), dtype=np.float32)
     penalties: Sequence[float] = PENALTIES
     for fold in np.unique(fold_N):
         out_N = fold_N == fold
-        learned = (input_ND[~out_N], label_N[~out_N], weight_N[~out_N])
+        learned = (input_ND[~out_N], label_N[~out_N])
         found: list[tuple[float, float, Singles]] = []
         factor_EC = np.zeros((input_ND.shape[1] + 1, classes))
         for penalty in penalties:
@@ -78,12 +72,11 @@ def scores(input_RD: Singles, factor_EC: Floats) -> Singles:
     return np.asarray(input_RD @ factor_EC32[:-1] + factor_EC32[-1])
 
 
-def fit_probe(input_ND: Singles, label_N: Labels, weight_N: Singles, start_EC: Floats, penalty: float) -> Floats:
-    """Minimise mean weighted cross-entropy + penalty / 2 * squared factors, by L-BFGS; float64 (D + 1, C)."""
+def fit_probe(input_ND: Singles, label_N: Labels, start_EC: Floats, penalty: float) -> Floats:
+    """Minimise mean cross-entropy + penalty / 2 * squared factors, by L-BFGS; float64 (D + 1, C)."""
     from scipy.optimize import minimize  # takes a second to import, and most steps do without
 
     inputs, given = torch.from_numpy(input_ND), torch.from_numpy(label_N.astype(np.int64))
-    weights = torch.from_numpy(weight_N) / max(float(weight_N.sum()), 1e-12)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         factor_EC = flat.reshape(start_EC.shape)
@@ -94,10 +87,10 @@ def fit_probe(input_ND: Singles, label_N: Labels, weight_N: Singles, start_EC: F
             place = slice(first, first + ROWS)
             log_p_RC = torch.log_softmax(torch.addmm(factor[-1], inputs[place], factor[:-1]), dim=1)
             rows = torch.arange(len(log_p_RC))
-            value -= float(weights[place] @ log_p_RC[rows, given[place]])
+            value -= float(log_p_RC[rows, given[place]].sum()) / len(inputs)
             log_p_RC.exp_()
             log_p_RC[rows, given[place]] -= 1
-            log_p_RC *= weights[place, None]
+            log_p_RC /= len(inputs)
             slope_EC[:-1] += (inputs[place].T @ log_p_RC).numpy()
             slope_EC[-1] += log_p_RC.sum(dim=0).numpy()
         return value, slope_EC.ravel()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from secateur.errors import InputError
 from secateur.semantics.clip_fit import judge_clip
-from secateur.semantics.consistency import Floats, LabelModel, agrees
+from secateur.semantics.consistency import Floats, LabelModel, Labels, Singles, agrees
 from secateur.semantics.embeddings import unit
 from secateur.semantics.findings import Estimate, Findings
 from secateur.semantics.neighbours import (
@@ -26,11 +26,9 @@ log = logging.getLogger(__name__)
 
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
 SAMPLES_PER_FACTOR = 100  # of the calibration of CLIP's similarities, below which it is diagonal
+NOT_NEGATIVE = (0.0, None)
 PARTS = 10  # of the data, whose rates tell how far the whole one's may be off
 QUANTILE = 2.26  # of Student's t at 97.5 % with one degree of freedom less than parts
-
-Singles = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int32]
 
 
 def find_wrong_labels(
@@ -46,8 +44,8 @@ def find_wrong_labels(
     """Judge every label by CLIP's texts, by the nearest pictures, and by a probe that did not learn from it.
 
     log p = a * log p_clip + b * log p_neighbours + c * log p_probe with a, b, c >= 0 and the transitions T of the
-    labels fitted to the given ones (Northcutt et al., JAIR 2021, have T counted); P(wrong) = 1 - t[y]. Neighbours vote,
-    and samples teach the probe, by the probability that CLIP gives their label. The rate of wrong labels comes from
+    labels fitted to the given ones (Northcutt et al., JAIR 2021, have T counted); P(wrong) = 1 - t[y]. Neighbours vote
+    by the probability that CLIP gives their label. The rate of wrong labels comes from
     CLIP alone: what learned from the labels explains their noise away. Where CLIP does not fit, or no texts are given,
     the other two do all that, and the rate is a lower one still.
 
@@ -81,15 +79,17 @@ def find_wrong_labels(
         if clip_fit.fits:
             trust_N, rate = clip_trust_N, clip_rate
     channels["neighbours"] = neighbour_channel(near, given_N, classes, trust_N)
-    channels["probe"] = probe_probability(image_ND, given_N, draw_folds(key_N, group_N, seed), classes, trust_N)
+    channels["probe"] = probe_probability(image_ND, given_N, draw_folds(key_N, group_N, seed), classes)
     used = [name for name in channels if name != "clip" or trust_N is not None]
     stack = [channels[name] for name in used]
-    mixture = fit_mixture(stack, given_N, weighted, np.full(len(stack), 1 / len(stack)), low=0.0)
+    mixture = fit_mixture(stack, given_N, weighted, np.full(len(stack), 1 / len(stack)), NOT_NEGATIVE)
     weight = dict.fromkeys(channels, 0.0) | dict(zip(used, mixture.parameter.tolist(), strict=True))
     posterior_NC = mixture.posterior(stack, given_N)
     model = as_label_model(mixture.log_probability(stack), posterior_NC, mixture.transition_CC, given_N)
     if rate is None:
-        rate = rate_of_parts(stack, given_N, weighted, mixture.parameter, key_N, 1 - model.label_probability_N, 0.0)
+        rate = rate_of_parts(
+            stack, given_N, weighted, mixture.parameter, key_N, 1 - model.label_probability_N, NOT_NEGATIVE
+        )
     return Findings(
         probability_wrong_N=1 - model.label_probability_N,
         suggested_N=suggestions(posterior_NC, given_N, 1 - model.label_probability_N),
@@ -173,7 +173,7 @@ def rate_of_parts(
     parameter: Floats,
     key_N: Keys,
     wrong_N: Floats,
-    low: float | None = None,
+    bounds: tuple[float | None, float | None] = (None, None),
 ) -> Estimate:
     """The mean probability of being wrong, with a 95 % interval from fits to ten disjoint parts of the data."""
     from secateur.semantics.mixture import fit_mixture
@@ -183,7 +183,7 @@ def rate_of_parts(
     for start in range(parts):
         part = np.sort(order[start::parts])
         rows, given = [channel[part] for channel in channels], label_N[part]
-        fitted = fit_mixture(rows, given, logits, parameter, low)
+        fitted = fit_mixture(rows, given, logits, parameter, bounds, right=1 - value)
         rates.append(1 - float(fitted.posterior(rows, given)[np.arange(len(part)), given].mean()))
     reach = QUANTILE * float(np.std(rates, ddof=1)) / np.sqrt(parts) if parts > 1 else 1.0
     return Estimate(value, max(0.0, float(value - reach)), min(1.0, float(value + reach)))
@@ -193,7 +193,7 @@ def neighbour_channel(near: Near, label_N: Labels, classes: int, trust_N: Floats
     """Log-probability of every class by the neighbours, at the width under which the given labels are likeliest."""
     rows_N, best, found = np.arange(len(label_N)), -np.inf, np.zeros(0, dtype=np.float32)
     for width in WIDTHS:
-        log_p_NC = np.log(neighbour_probability(near, label_N, classes, trust_N, width)).astype(np.float32)
+        log_p_NC = np.log(neighbour_probability(near, label_N, classes, trust_N, width))
         likelihood = float(log_p_NC[rows_N, label_N].mean())
         if likelihood > best:
             best, found = likelihood, log_p_NC
@@ -202,8 +202,8 @@ def neighbour_channel(near: Near, label_N: Labels, classes: int, trust_N: Floats
 
 def margins(posterior_NC: Singles, label_N: Labels) -> Floats:
     """t[y] - max of t[c] over c other than y, in [-1, 1], float64 (N,)."""
-    rows_N, other_NC = np.arange(len(label_N)), posterior_NC.astype(np.float64)
-    own_N = other_NC[rows_N, label_N]
+    rows_N, other_NC = np.arange(len(label_N)), posterior_NC.astype(np.float32)
+    own_N = other_NC[rows_N, label_N].astype(np.float64)
     other_NC[rows_N, label_N] = -np.inf
     return np.asarray(own_N - np.maximum(other_NC.max(axis=1), 0.0))
 

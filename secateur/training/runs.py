@@ -21,11 +21,8 @@ from secateur.pruning.mask import Mask, write_mask, write_trajectory
 from secateur.pruning.method import Semantics
 from secateur.pruning.methods import find_method
 from secateur.pruning.pruner import Pruner
-from secateur.semantics.clip_fit import judge_clip
-from secateur.semantics.consistency import LabelModel, fit_label_model
-from secateur.semantics.embeddings import Embeddings, open_embeddings
-from secateur.semantics.neighbours import fit_neighbours
-from secateur.semantics.signals import find_wrong_labels
+from secateur.semantics.choosing import choose_label_model
+from secateur.semantics.embeddings import open_embeddings
 from secateur.state import content_key
 from secateur.streams import sample_keys
 from secateur.training.checkpoint import CheckpointStore, dump, load
@@ -40,6 +37,7 @@ from secateur.training.seed import Seed
 log = logging.getLogger(__name__)
 
 WARMUP_FILE = "warmup.json"
+SAID = {"clip": "CLIP's texts", "adapted": "CLIP's texts, adapted,", "combined": "CLIP, neighbours and probe"}
 
 
 @in_processes
@@ -175,13 +173,13 @@ def read_semantics(
     Args:
         train: The training samples.
         embedding_folders: Embeddings of the table; none for no semantics.
-        source: "clip", by the texts of the classes; "neighbours", by the labels of the nearest pictures; "combined", by
-            both and a probe.
+        source: See `choose_label_model`.
     """
     if not embedding_folders:
         return None, None
     embeddings = open_embeddings(list(embedding_folders), train)
-    model, used, alarm = choose_label_model(embeddings, train, source)
+    key_N = sample_keys(train.sample_id.tolist())
+    model, used, alarm = choose_label_model(embeddings.image_ND, embeddings.text_CD, train.label, key_N, source)
     figures = {
         "source": used,
         "temperature": model.temperature,
@@ -195,32 +193,11 @@ def read_semantics(
     }
     log.info(
         "%s agree with %.1f %% of the labels; at least %.1f %% are probably wrong",
-        {"clip": "CLIP's texts", "combined": "CLIP, neighbours and probe"}.get(used, used),
+        SAID.get(used, used),
         100 * model.zero_shot_agreement,
         100 * model.expected_wrong,
     )
     return Semantics.of(model), figures | ({"alarm": alarm} if alarm else {})
-
-
-def choose_label_model(embeddings: Embeddings, train: ImageTable, source: str) -> tuple[LabelModel, str, str | None]:
-    """The label model by a source, what it rests on, and why that is not the source, where it is not."""
-    image_ND, text_CD, classes = embeddings.image_ND, embeddings.text_CD, len(train.info.classes)
-    if source == "neighbours":
-        return fit_neighbours(image_ND, train.label, classes), source, None
-    key_N = sample_keys(train.sample_id.tolist())
-    if source == "combined":
-        findings = find_wrong_labels(image_ND, train.label, text_CD, classes=classes, keys_N=key_N)
-        model, fit = findings.label_model(), findings.clip_fit
-        assert fit is not None
-        if fit.fits:
-            return model, source, None
-    else:
-        model = fit_label_model((image_ND @ text_CD.T).astype(np.float64), train.label)
-        fit = judge_clip(image_ND, text_CD, train.label, model.temperature, key_N)
-        if fit.fits:
-            return model, source, None
-        model = find_wrong_labels(image_ND, train.label, classes=classes, keys_N=key_N).label_model()
-    return model, "neighbours and probe", f"{fit.reason}; neighbours and a probe take its place"
 
 
 def run_identity(table: ImageTable, config: TrainConfig, size: int) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from secateur.dataset import ImageTable, open_table
 from secateur.dataset.images import encode_bmp
 from secateur.dataset.table import Row, write_table
 from secateur.evaluation.inspection import Inspection, judged_rows
-from secateur.semantics.consistency import fit_label_model
 from secateur.semantics.findings import ClipFit, Estimate, Findings
+from secateur.semantics.mixture import fit_label_model
 
 CLASSES = ("cat", "<script>alert('dog')</script>", 'say "a|b", Ωδός')
 TRAIN, VALIDATION, TEST, REFERENCE = 24, 6, 9, 3

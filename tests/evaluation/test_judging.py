@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,9 +81,15 @@ def test_a_wrong_file_is_refused_in_one_sentence(tmp_path, content, sentence):
     assert "\n" not in str(refused.value)
 
 
-def test_samples_are_drawn_once_each_and_by_class(tmp_path):
+def test_samples_are_drawn_once_each_and_not_again_once_judged(tmp_path):
     found = make_inspection(tmp_path / "t")
     position_A = draw(found, 20)
     assert len(set(position_A.tolist())) == len(position_A) == 20
-    assert np.all(np.diff(found.label[position_A]) >= 0)
     assert np.array_equal(position_A, draw(found, 20))
+    audited_N = found.audited.copy()
+    audited_N[position_A[:15]] = 1
+    more = draw(replace(found, audited=audited_N), 20)
+    assert len(more) == 20
+    assert not np.isin(position_A[:15], more).any()
+    assert np.isin(position_A[15:], more).all()
+    assert len(draw(replace(found, audited=np.ones_like(found.audited)), 20)) == 0

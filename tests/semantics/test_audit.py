@@ -52,7 +52,7 @@ def test_an_audit_mends_the_rate_and_its_interval_holds_it():
     assert wrong_N.mean() - shown_N.mean() > 0.02
     errors, covered = [], []
     for seed in range(60):
-        position_A = draw_audit(findings, 200, key_N, seed).position_A
+        position_A = draw_audit(findings, 200, key_N, seed)
         rate = calibrate(findings, label_N, position_A, wrong_N[position_A], seed).rate
         errors.append(rate.value - wrong_N.mean())
         covered.append(rate.low <= wrong_N.mean() <= rate.high)
@@ -64,7 +64,7 @@ def test_an_audit_mends_the_rate_and_its_interval_holds_it():
 def test_calibrated_probabilities_keep_their_order_and_mean_what_they_say():
     shown_N, wrong_N = world()
     findings, label_N = made(shown_N), np.zeros(len(shown_N), int)
-    position_A = draw_audit(findings, 2000, sample_keys(np.arange(len(shown_N)))).position_A
+    position_A = draw_audit(findings, 2000, sample_keys(np.arange(len(shown_N))))
     after = calibrate(findings, label_N, position_A, wrong_N[position_A])
     order = np.argsort(shown_N, kind="stable")
     assert (np.diff(after.probability_wrong_N[order]) >= 0).all()
@@ -76,23 +76,21 @@ def test_calibrated_probabilities_keep_their_order_and_mean_what_they_say():
     assert after.rate.value == pytest.approx(wrong_N.mean(), abs=0.02)
 
 
-def test_the_sample_is_stratified_and_its_weights_add_up():
+def test_whoever_stops_early_has_judged_all_strata_alike():
     shown_N, _ = world()
-    key_N = sample_keys(np.arange(len(shown_N)))
-    sample = draw_audit(made(shown_N), 200, key_N)
-    assert len(np.unique(sample.position_A)) == 200
-    assert (np.bincount(sample.stratum_A, minlength=STRATA) == 10).all()
-    assert sample.weight_A.sum() == pytest.approx(len(shown_N))
-    assert np.array_equal(sample.position_A, draw_audit(made(shown_N), 200, key_N).position_A)
-    more = draw_audit(made(shown_N), 300, key_N).position_A
-    assert np.isin(sample.position_A, more).all()  # who wants more later goes on with the same
-    assert np.array_equal(draw_audit(made(shown_N[:30]), 30, key_N[:30]).position_A, np.arange(30))
+    key_N, stratum_N = sample_keys(np.arange(len(shown_N))), draw_strata(shown_N)
+    position_A = draw_audit(made(shown_N), 200, key_N)
+    assert len(np.unique(position_A)) == 200
+    for judged in (20, 100, 200):
+        assert (np.bincount(stratum_N[position_A[:judged]], minlength=STRATA) == judged // STRATA).all()
+    assert np.array_equal(position_A, draw_audit(made(shown_N), 300, key_N)[:200])  # for more, one goes on
+    assert np.array_equal(np.sort(draw_audit(made(shown_N[:30]), 30, key_N[:30])), np.arange(30))
 
 
 def test_all_right_and_all_wrong_leave_doubt():
     shown_N, _ = world(2000)
     findings, label_N = made(shown_N), np.zeros(2000, int)
-    position_A = draw_audit(findings, 200, sample_keys(np.arange(2000))).position_A
+    position_A = draw_audit(findings, 200, sample_keys(np.arange(2000)))
     right = calibrate(findings, label_N, position_A, np.zeros(200, bool)).rate
     assert right.value == right.low == 0
     assert 0.005 < right.high < 0.03

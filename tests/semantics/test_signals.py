@@ -4,7 +4,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from secateur.errors import InputError
-from secateur.semantics.consistency import fit_label_model
 from secateur.semantics.mixture import fit_mixture
 from secateur.semantics.probe import draw_folds, fit_probe, probe_probability
 from secateur.semantics.signals import find_wrong_labels, margins, scaled, weighted
@@ -99,23 +98,11 @@ def test_no_sample_is_judged_by_what_learned_from_its_label():
 
 def test_the_probe_against_scikit_learn():
     image_ND, label_N, _, _ = scene(600)
-    weight_N = np.random.default_rng(0).random(600).astype(np.float32)
     penalty = 0.01
-    ours_EC = fit_probe(image_ND.astype(np.float32), label_N, weight_N, np.zeros((17, CLASSES)), penalty)
-    theirs = LogisticRegression(C=1 / (penalty * weight_N.sum()), tol=1e-8, max_iter=1000)
-    theirs.fit(image_ND, label_N, sample_weight=weight_N)
+    ours_EC = fit_probe(image_ND.astype(np.float32), label_N, np.zeros((17, CLASSES)), penalty)
+    theirs = LogisticRegression(C=1 / (penalty * 600), tol=1e-8, max_iter=1000)
+    theirs.fit(image_ND, label_N)
     assert np.allclose(ours_EC[:-1].T, theirs.coef_, atol=0.02)
-
-
-def test_the_direct_maximum_is_that_of_em():
-    image_ND, label_N, text_CD, _ = scene(3000)
-    similarity_NC = (image_ND / np.linalg.norm(image_ND, axis=1, keepdims=True) @ text_CD.T).astype(np.float32)
-    by_em = fit_label_model(similarity_NC.astype(np.float64), label_N.astype(np.int32))
-    direct = fit_mixture([similarity_NC], label_N.astype(np.int32), weighted, np.ones(1), low=0.0)
-    assert direct.parameter[0] == pytest.approx(by_em.temperature, rel=0.02)
-    assert direct.transition_CC == pytest.approx(by_em.transition_CC, abs=0.005)
-    posterior_NC = direct.posterior([similarity_NC], label_N)
-    assert posterior_NC == pytest.approx(by_em.posterior_NC.astype(float), abs=0.03)
 
 
 def test_more_freedom_is_likelier_and_blocks_do_not_matter(monkeypatch):
@@ -124,7 +111,10 @@ def test_more_freedom_is_likelier_and_blocks_do_not_matter(monkeypatch):
     one = fit_mixture(channels, label_N, weighted, np.ones(1))
     start = np.concatenate([np.ones(CLASSES), np.zeros(CLASSES)])
     many = fit_mixture(channels, label_N, scaled, start)
-    assert many.likelihood(channels, label_N) > one.likelihood(channels, label_N) - 1e-5
+    likelihood = {
+        name: np.log(m.joint(channels, label_N).sum(axis=1)).mean() for name, m in (("one", one), ("many", many))
+    }
+    assert likelihood["many"] > likelihood["one"] - 1e-3  # but for the prior
     monkeypatch.setattr("secateur.semantics.mixture.ROWS", 33)
     again = fit_mixture(channels, label_N, weighted, np.ones(1))
     assert again.parameter == pytest.approx(one.parameter, rel=1e-2)
