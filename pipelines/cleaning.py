@@ -1,4 +1,4 @@
-"""What a home holds, and the removal of old runs: their folders, and the cache's notes of what lies in them.
+"""What a home holds, and the removal of what is old: runs, the cache's notes of what lies in them, and unused state.
 
 The registry, its store, and MLflow are never touched: what was published stays, whatever becomes of the runs.
 """
@@ -28,6 +28,7 @@ from secateur.records.git import without_credentials
 from secateur.records.places import places
 
 DAY = 86400.0  # seconds
+STATE, SPOOL = "state", "spool"
 UNITS = {"h": DAY / 24, "d": DAY, "w": 7 * DAY}
 HOLDS = {  # part of a home, and what lies there
     "runs": "outputs and logs of runs",
@@ -60,6 +61,15 @@ class Run:
         return self.running or self.unsent
 
 
+@dataclass(frozen=True)
+class Entry:
+    """Something in the state: the checkpoints of one piece of work, the embeddings of one model."""
+
+    folder: Path
+    age: float  # seconds since it was last read or written
+    size: int  # bytes
+
+
 def size_of(path: Path) -> int:
     """Bytes of a file, or of all files in a folder."""
     return sum(found.st_size for found in stats(path) if stat.S_ISREG(found.st_mode))
@@ -84,6 +94,12 @@ def find_runs(home: Home, now: float) -> list[Run]:
         unsent = (home.spool / folder.name).exists()
         runs.append(Run(folder, age, size_of(folder), version, running, unsent, used_by(folder)))
     return runs
+
+
+def find_state(home: Home, now: float) -> list[Entry]:
+    """What a home's own state holds, see `secateur.state`; messages to MLflow, which may wait there too, are none."""
+    folders = [f for f in sorted((home.folder / STATE).glob("*/*/")) if f.parent.name != SPOOL]
+    return [Entry(f, now - max((s.st_mtime for s in stats(f)), default=now), size_of(f)) for f in folders]
 
 
 def used_by(folder: Path) -> frozenset[str]:
@@ -125,13 +141,13 @@ def chosen(runs: Sequence[Run], older_than: float | None, keep_last: int | None)
     return going
 
 
-def remove(home: Home, runs: Sequence[Run]) -> None:
-    """Remove runs, and first the cache's notes of them, so that nobody is sent to a folder that is gone."""
+def remove(home: Home, runs: Sequence[Run], entries: Sequence[Entry] = ()) -> None:
+    """Remove state, runs, and before those the cache's notes of them, so that nobody is sent to what is gone."""
     gone = [run.folder for run in runs]
     for note in home.cache.glob("*.json"):
         if any(Path(uri).is_relative_to(folder) for uri in uris(note) for folder in gone):
             note.unlink(missing_ok=True)
-    for folder in gone:
+    for folder in (*gone, *(entry.folder for entry in entries)):
         shutil.rmtree(folder)
 
 
@@ -164,31 +180,40 @@ def read_age(text: str) -> float | None:
 
 def clean(
     home: Annotated[Path, typer.Option(help="folder of the runs")] = Path(".secateur"),
-    older_than: Annotated[str, typer.Option(help="remove runs last written to so long ago, as 12h, 30d or 8w")] = "",
+    older_than: Annotated[
+        str,
+        typer.Option(
+            help="remove runs last written to, and checkpoints and embeddings last read or written to, so long ago, "
+            "as 12h, 30d or 8w"
+        ),
+    ] = "",
     keep_last: Annotated[int, typer.Option(help="remove runs but for so many of the newest")] = -1,
     yes: Annotated[bool, typer.Option("--yes", help="remove, instead of saying what would be removed")] = False,
 ) -> None:
-    """List what runs, cache and registry hold, and remove old runs; what was published always stays."""
+    """List what runs, cache, state and registry hold, and remove what is old; what was published always stays."""
     place, age = Home(home.absolute()), read_age(older_than)
     if not place.folder.is_dir():
         raise InputError(f"home must be a folder with runs, got {str(home)!r}")
-    console, runs = Console(), find_runs(place, time.time())
-    show(console, place, runs)
+    console, now = Console(), time.time()
+    runs, state = find_runs(place, now), find_state(place, now)
+    show(console, place, runs, state)
     going = chosen(runs, age, None if keep_last < 0 else keep_last)
-    if going and (running := [run.folder.name for run in runs if run.running]):
+    unused = [entry for entry in state if age is not None and entry.age > age]
+    if (going or unused) and (running := [run.folder.name for run in runs if run.running]):
         raise InputError(f"home must be without a run that may still use what older ones made, got {running[0]}")
     if older_than or keep_last >= 0:
         total = f"{len(going)} of {len(runs)} runs, {megabytes(sum(run.size for run in going))}"
+        total += f", and {len(unused)} of {len(state)} entries of the state, {megabytes(sum(e.size for e in unused))}"
         if yes:
-            remove(place, going)
+            remove(place, going, unused)
         console.print(
             f"{'removed' if yes else 'with --yes, this would remove'} {total}", highlight=False, soft_wrap=True
         )
 
 
-def show(console: Console, home: Home, runs: Sequence[Run]) -> None:
-    """Print what a home holds, and its runs."""
-    parts, table = Table(box=box.SIMPLE_HEAD), Table(box=box.SIMPLE_HEAD)
+def show(console: Console, home: Home, runs: Sequence[Run], state: Sequence[Entry]) -> None:
+    """Print what a home holds, its runs, and its state."""
+    parts, table, entries = (Table(box=box.SIMPLE_HEAD) for _ in range(3))
     for heading in ("part", "size", "what"):
         parts.add_column(heading, justify="right" if heading == "size" else "left")
     for name, what in HOLDS.items():
@@ -199,8 +224,15 @@ def show(console: Console, home: Home, runs: Sequence[Run]) -> None:
     for run in runs:
         busy = " (not done)" if run.busy else ""
         table.add_row(run.folder.name, f"{run.age / DAY:.1f}", megabytes(run.size), run.version + busy)
+    for heading in ("state", "days unused", "size"):
+        entries.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
+    for entry in state:
+        name = "/".join(entry.folder.parts[-2:])
+        entries.add_row(name, f"{entry.age / DAY:.1f}", megabytes(entry.size))
     console.print(parts)
     console.print(table)
+    if state:
+        console.print(entries)
     registry = places(home.folder).registry
     if registry != str(home.folder / "registry.git"):
         console.print(f"registry {without_credentials(registry)}", markup=False, highlight=False, soft_wrap=True)

@@ -48,7 +48,10 @@ def withdraw(
     if as_json:
         dump([dataclasses.asdict(entry) for entry in held])
         return
-    print(f"{sample_id} is withdrawn from every later checkout. These versions held it:")
+    print(f"{sample_id} is withdrawn from every later checkout.")
+    if not held:
+        return
+    print("These versions held it:")
     rows = [(entry.version, entry.role, str(entry.epochs), entry.model) for entry in held]
     show_table(("version", "as", "epochs trained on it", "model"), rows)
     print("Their networks have seen it as often as said, and the store still holds its bytes.")

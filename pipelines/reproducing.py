@@ -122,6 +122,7 @@ def run_again(folder: Path, code: Path | None, threads: int | None) -> None:
     environment = {
         **os.environ,
         "SECATEUR_STATE_URI": str(folder / "state"),
+        "TMPDIR": str(folder),  # PyTorch leaves a folder there
         "PYTHONSAFEPATH": "1",
         "OMP_WAIT_POLICY": "passive",
     }

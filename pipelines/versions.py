@@ -102,12 +102,11 @@ def diff(
 ) -> None:
     """Compare two versions: what both drop, what only one does, per class and reason; accuracy and cost."""
     from secateur.pipelines import version_diff
-    from secateur.records.checkout import open_version
+    from secateur.records.checkout import open_versions
 
     if gallery and not gallery.endswith((".html", ".htm")):
         raise InputError(f"gallery must end in .html, got {gallery!r}")
-    place = where(registry)
-    with open_version(place, first, store or None) as a, open_version(place, second, store or None) as b:
+    with open_versions(where(registry), (first, second), store or None) as (a, b):
         compared = version_diff.compare(a, b)
         if gallery:
             version_diff.write_gallery(Path(gallery), compared, a, b, table or None)
@@ -148,20 +147,20 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check that all that a version names is in git, DVC and MLflow, with the digest it says; exit code 1 if not."""
-    from secateur.records.catalogue import all_versions
-    from secateur.records.checkout import open_version
-    from secateur.records.registry import absolute, opened
+    from secateur.records.catalogue import forget
+    from secateur.records.checkout import open_versions
     from secateur.records.verifying import verify as checks_of
 
-    place, checks = where(registry), []
-    with opened(absolute(place)) as tree:
-        wanted = [version] if version else [facts["version"] for facts in all_versions(tree)]
-    for name in wanted:
-        with open_version(place, name, store or None) as one:
+    checks, table = [], ""
+    with open_versions(where(registry), [version] if version else [], store or None) as found:
+        for one in found:
+            if table != one.facts["dataset"]["digest"]:
+                forget(one.tree)  # a disk need not hold two data sets
+            table = one.facts["dataset"]["digest"]
             for check in checks_of(one, tracking_uri or one.facts["mlflow"]["tracking_uri"]):
                 checks.append(check)
                 if not as_json:
-                    print(f"{name}  {'ok     ' if check.fine else 'NOT OK '} {check.what}: {check.detail}")
+                    print(f"{check.version}  {'ok     ' if check.fine else 'NOT OK '} {check.what}: {check.detail}")
     if as_json:
         dump([dataclasses.asdict(check) for check in checks])
     if not all(check.fine for check in checks):

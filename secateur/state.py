@@ -5,10 +5,12 @@ import json
 import os
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from secateur.errors import InputError
 
@@ -20,8 +22,18 @@ def content_key(**identity: Any) -> str:
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def note_use(fs: Any, path: str) -> None:
+    """Set the time of a file on this machine, as far as one may."""
+    if isinstance(fs, LocalFileSystem):
+        with suppress(OSError):
+            os.utime(path)
+
+
 class DurableState:
-    """Files under the place that the environment variable SECATEUR_STATE_URI names, or else beside a step's output."""
+    """Files under the place that the environment variable SECATEUR_STATE_URI names, or else beside a step's output.
+
+    Reading a file that lies in a folder of this machine sets its time, by which `secateur clean` knows what is used.
+    """
 
     def __init__(self, output: str | Path) -> None:
         """Find the place.
@@ -45,6 +57,7 @@ class DurableState:
         folder.mkdir(parents=True, exist_ok=True)
         for file in files:
             fs.get_file(f"{root}/{file}", str(folder / file))
+            note_use(fs, f"{root}/{file}")
         return True
 
     def keep(self, name: str, folder: Path, files: tuple[str, ...]) -> None:
@@ -59,7 +72,10 @@ class DurableState:
     def read(self, name: str) -> bytes | None:
         """The contents of a file, or None where there is none."""
         fs, path = self._open(name)
-        return bytes(fs.cat_file(path)) if fs.exists(path) else None
+        if not fs.exists(path):
+            return None
+        note_use(fs, path)
+        return bytes(fs.cat_file(path))
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file over the one before; a reader sees the old one or the new one.

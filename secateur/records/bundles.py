@@ -8,6 +8,7 @@ Whoever reads it needs nothing else of the pipeline run.
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,14 +18,21 @@ from secateur.files import read_json, write_json
 from secateur.records.config import PublishConfig
 from secateur.records.facts import Point
 from secateur.records.gate import Card, Decision, decide
+from secateur.records.git import without_credentials
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
     from secateur.records.tracking import TrackedRun
+
+log = logging.getLogger(__name__)
 
 BUNDLE_FILE = "bundle.json"
 ARTIFACTS = "artifacts"
+MASK = "mask"  # a folder among them
 EXPORT = "export"
 GATE_FILE = "gate.json"
+COMPLETED = "secateur.completed_by"  # tag of a run whose mask and model another run's publisher logged
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ class Bundle:
     model_name: str = ""  # in the model registry; empty: there is no model
     rules: Mapping[str, Any] = field(default_factory=dict)  # a `PublishConfig`
     card: Mapping[str, Any] = field(default_factory=dict)  # a `Card`
+    completes: str = ""  # another MLflow run, which the version names, see `complete`
 
 
 def write_bundle(folder: Path, bundle: Bundle) -> None:
@@ -70,7 +79,7 @@ def as_points(entries: list[dict[str, Any]]) -> tuple[Point, ...]:
 
 
 def send_bundle(run: "TrackedRun", folder: Path) -> Decision | None:
-    """Log everything about a run, its tags last, and end it; sent again, it changes nothing.
+    """Log everything about a run, its tags last, and end it if it is ours; sent again, it changes nothing.
 
     Returns:
         What became of the model; None where there is none.
@@ -95,28 +104,67 @@ def send_bundle(run: "TrackedRun", folder: Path) -> Decision | None:
     tracking.log_metrics(run, bundle.points, bundle.figures, model_id)
     tracking.set_tags(run, tags)
     tracking.end_run(run, "FINISHED")
+    if bundle.completes:
+        complete(run, bundle, folder)
     return decision
 
 
-def promote(run: "TrackedRun", bundle: Bundle) -> Decision:
-    """Make the candidate the champion if it passes, and keep the decision with what it rests on."""
+def complete(run: "TrackedRun", bundle: Bundle, folder: Path) -> None:
+    """Log mask and model to the run that the version names, if its publisher died after the push, before it logged any.
+
+    They are the same to the last bit; what else that run would have been told is not known here. Where MLflow does not
+    take them, the next publisher of the mask tries again.
+    """
+    from mlflow.exceptions import MlflowException
+
     from secateur.records import models, tracking
 
-    rules, candidate = PublishConfig(**bundle.rules), Card(**bundle.card)
-    holder = models.champion(run.client, bundle.model_name)
-    if holder is not None and holder.run_id == run.run_id:
-        return Decision(True, ("it is the champion already",))
-    said = tracking.read_artifact(run.client, holder.run_id, GATE_FILE) if holder is not None else None
+    try:
+        named = tracking.find_run(run.client, bundle.completes)
+        if named is None or "registry_version" in named.tags:
+            return
+        run.client.log_artifacts(named.run_id, str(folder / ARTIFACTS / MASK), MASK)
+        models.ready_model(named, folder / EXPORT, bundle.params)
+        tags = {tag: bundle.tags[tag] for tag in ("mask_digest", "data_digest", "registry", "registry_version")}
+        tracking.set_tags(named, tags | {COMPLETED: run.run_id})
+    except (MlflowException, OSError) as error:
+        log.warning("MLflow's run %s stays without a model: %s", bundle.completes, without_credentials(str(error)))
+
+
+def promote(run: "TrackedRun", bundle: Bundle) -> Decision:
+    """Make the candidate the champion if it passes; where another one became champion meanwhile, decide again."""
+    from secateur.records import models, tracking
+
+    with tracking.one_at_a_time(run.client.tracking_uri):
+        first = champion = models.holder(run.client, bundle.model_name, models.CHAMPION)
+        if champion is not None and champion.run_id == run.run_id:
+            return Decision(True, ("it is the champion already",))
+        while True:
+            rival = champion is not None and (first is None or champion.version != first.version)
+            decision = judge(run, bundle, champion, rival)
+            models.settle_candidate(run, bundle.model_name, decision)
+            if not decision.promoted:
+                return decision
+            champion = models.crown(run, bundle.model_name, champion)
+            if champion is not None and champion.run_id == run.run_id:
+                return decision
+
+
+def judge(run: "TrackedRun", bundle: Bundle, champion: "ModelVersion | None", rival: bool) -> Decision:
+    """Decide about the candidate, and keep the decision with what it rests on."""
+    from secateur.records import tracking
+
+    said = tracking.read_artifact(run.client, champion.run_id, GATE_FILE) if champion is not None else None
     card = Card(**said["candidate"]) if said else None
-    decision = decide(rules, candidate, card, comparable=holder is None or card is not None)
+    comparable = champion is None or card is not None
+    decision = decide(PublishConfig(**bundle.rules), Card(**bundle.card), card, comparable=comparable, rival=rival)
     entry = {
-        "candidate": asdict(candidate),
-        "champion": {"version": holder.version, "run_id": holder.run_id, **(said or {})} if holder else None,
+        "candidate": bundle.card,
+        "champion": {"version": champion.version, "run_id": champion.run_id, **(said or {})} if champion else None,
         "rules": {name: value for name, value in bundle.rules.items() if name.startswith("promote")},
         **asdict(decision),
     }
     if entry["champion"]:
         entry["champion"].pop("champion", None)  # not the whole line of succession
     run.client.log_dict(run.run_id, entry, GATE_FILE)
-    models.settle_candidate(run, bundle.model_name, decision)
     return decision

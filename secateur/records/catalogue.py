@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from secateur.records.store import SUFFIX, Pointer, Store
 from secateur.records.tables import INDEX_FILE, TABLE, table_path
 from secateur.records.versions import MASKS, VERSION_FILE
 
+FETCHED = "fetched"  # folder beside the tree
 SCHEMA_VERSION = 2  # of version.json
 
 
@@ -82,5 +84,10 @@ def fetch(store: Store, tree: Path, facts: dict[str, Any], part: str) -> Path:
     if wanted is None:
         digest = facts["dataset"]["digest"]
         raise InputError(f"table must be given, as the registry does not hold that of data set {digest[:12]}, got none")
-    path = tree.parent / "fetched" / wanted.md5 / part
+    path = tree.parent / FETCHED / wanted.md5 / part
     return path if path.exists() else store.get(wanted, path)
+
+
+def forget(tree: Path) -> None:
+    """Remove what was fetched, which may be large."""
+    shutil.rmtree(tree.parent / FETCHED, ignore_errors=True)

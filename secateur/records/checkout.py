@@ -15,7 +15,7 @@ from secateur.errors import InputError, require_choice
 from secateur.files import replacing, write_json
 from secateur.pruning.mask import MASK_FILE, Mask, read_mask, write_mask
 from secateur.records import formats
-from secateur.records.catalogue import fetch, find
+from secateur.records.catalogue import all_versions, fetch, find
 from secateur.records.registry import absolute, opened
 from secateur.records.store import Store, open_store
 from secateur.records.tables import INDEX_FILE, TABLE
@@ -76,11 +76,20 @@ class Opened:
 
 @contextmanager
 def open_version(registry: str, name: str, moved_store: str | None = None) -> Iterator[Opened]:
-    """Open a version for reading.
+    """Open a version for reading; see `open_versions`."""
+    with open_versions(registry, [name], moved_store) as (version,):
+        yield version
+
+
+@contextmanager
+def open_versions(
+    registry: str, names: Sequence[str] = (), moved_store: str | None = None
+) -> Iterator[tuple[Opened, ...]]:
+    """Open versions for reading.
 
     Args:
         registry: Path or URL.
-        name: Of the version.
+        names: Of the versions; none for all that there are.
         moved_store: Where the store is now, if not where the registry says.
 
     Raises:
@@ -88,9 +97,10 @@ def open_version(registry: str, name: str, moved_store: str | None = None) -> It
     """
     location = absolute(registry)
     with opened(location) as tree:
-        facts = find(tree, name)
+        found = [find(tree, name) for name in names] or all_versions(tree)
         with open_store(tree, location, moved_store) as store:
-            yield Opened(tree, store, facts, read_withdrawn(tree))
+            withdrawn = read_withdrawn(tree)
+            yield tuple(Opened(tree, store, facts, withdrawn) for facts in found)
 
 
 def check_out(

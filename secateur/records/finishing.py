@@ -32,8 +32,7 @@ def finish(state: str, message: str, summary_file: str | Path) -> str:
     """End a pipeline run; nothing that happens here is an error.
 
     Args:
-        state: What KFP says of the steps. Where it says neither success nor failure, the MLflow run tells: `publish`
-            ends it.
+        state: What KFP says of the steps. Where it says neither success nor failure, the MLflow run tells.
         message: What else KFP says; may be empty.
         summary_file: Written in any case, Markdown.
 
@@ -41,8 +40,8 @@ def finish(state: str, message: str, summary_file: str | Path) -> str:
         "succeeded" or "failed".
     """
     run, found = open_quietly()
-    unfinished = found is not None and found.info.status != "FINISHED"
-    if state in SUCCEEDED or (state not in FAILED and not unfinished):
+    failed = state in FAILED or (run is not None and found is not None and unfinished(run, found))
+    if state in SUCCEEDED or not failed:
         write(summary_file, "The run succeeded.\n")
         if run and found and FAILURE in found.data.tags:  # of a try that another one made good
             run.client.delete_tag(run.run_id, FAILURE)
@@ -55,6 +54,13 @@ def finish(state: str, message: str, summary_file: str | Path) -> str:
         mark_failed(run, reason, text)
     alert(f"secateur: run {places().key or ''} failed: {reason}")
     return "failed"
+
+
+def unfinished(run: "TrackedRun", found: "Run") -> bool:
+    """Whether MLflow knows of no good end: `publish` ends a run that is ours, and gives its version's name to any."""
+    if run.ours:
+        return bool(found.info.status != "FINISHED")
+    return FAILURE in found.data.tags and "registry_version" not in found.data.tags
 
 
 def open_quietly() -> "tuple[TrackedRun, Run] | tuple[None, None]":

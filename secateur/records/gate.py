@@ -49,7 +49,9 @@ def make_card(figures: Mapping[str, Any], test_digest: str) -> Card:
     )
 
 
-def decide(rules: PublishConfig, candidate: Card, champion: Card | None, *, comparable: bool = True) -> Decision:
+def decide(
+    rules: PublishConfig, candidate: Card, champion: Card | None, *, comparable: bool = True, rival: bool = False
+) -> Decision:
     """Let a candidate pass or not.
 
     Args:
@@ -57,6 +59,7 @@ def decide(rules: PublishConfig, candidate: Card, champion: Card | None, *, comp
         candidate: The new model.
         champion: The one in its place; None where there is none, or where nothing is known of it.
         comparable: False where there is a champion of which nothing is known.
+        rival: The champion became so only now, as another candidate at the same time; to pass, one has to be better.
     """
     broken = list(absolute(rules, candidate))
     beside = ""
@@ -66,6 +69,8 @@ def decide(rules: PublishConfig, candidate: Card, champion: Card | None, *, comp
     elif (champion is not None or not comparable) and not rules.promote_untested:
         other = "another test split" if champion is not None else "nothing known"
         broken.append(f"the champion was judged on {other}, so the two cannot be compared (see promote_untested)")
+    if rival and not (champion and champion.test_digest == candidate.test_digest and better(candidate, champion)):
+        broken.append("another candidate became champion at the same time, and this one is not known to be better")
     if broken:
         return Decision(False, tuple(broken))
     first = "; there was no champion" if champion is None and comparable else ""
@@ -103,6 +108,11 @@ def relative(rules: PublishConfig, candidate: Card, champion: Card) -> Iterator[
     if rules.promote_cost and candidate.cost > rules.promote_cost * champion.cost:
         ratio = candidate.cost / max(1, champion.cost)
         yield f"it trained on {ratio:.2f} times as many samples as the champion, more than {rules.promote_cost:g}"
+
+
+def better(candidate: Card, champion: Card) -> bool:
+    """Whether test accuracy is higher, by more than rounding."""
+    return exceeds(candidate.accuracy - champion.accuracy, 0.0)
 
 
 def exceeds(loss: float, limit: float) -> bool:

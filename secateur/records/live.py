@@ -181,21 +181,20 @@ def sender(
 def tracked_run(where: Places, name: str, messages: Path) -> Iterator[None]:
     """Have a local pipeline run in MLflow from its first second to its last, with the status that it ends with.
 
+    Of a run that somebody else began, the arms alone get that status.
+
     Args:
         where: Store, and the key of the run.
         name: Of the MLflow run.
         messages: File for what MLflow prints.
     """
-    mine = where.run_id is None  # how another's run ends is not ours to say
-    folder, silent = begin(where, name), "FAILED" if mine else "RUNNING"
-    with sender(folder, silent, messages=messages, tracking_uri=where.tracking_uri) as status:
+    with sender(begin(where, name), "FAILED", messages=messages, tracking_uri=where.tracking_uri) as status:
         try:
             yield
         except KeyboardInterrupt:
-            status += ["KILLED"] if mine else []
+            status.append("KILLED")
             raise
-        if mine:
-            status.append("FINISHED")
+        status.append("FINISHED")
 
 
 def unsent(where: Places) -> int:

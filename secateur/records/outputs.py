@@ -14,6 +14,7 @@ from secateur.dataset.table import INFO_FILE
 from secateur.errors import InputError
 from secateur.files import read_json
 from secateur.pruning.mask import Mask, read_mask
+from secateur.records.bundles import MASK
 from secateur.records.git import GitError, git
 from secateur.records.versions import version_line
 
@@ -116,7 +117,7 @@ def code_version() -> str:
 
 def gather(outputs: Outputs, folder: Path) -> None:
     """Put all artifacts of the run into one folder, under names that tell a browser what they are."""
-    shutil.copytree(outputs.mask_folder, folder / "mask")
+    shutil.copytree(outputs.mask_folder, folder / MASK)
     shutil.copyfile(outputs.model_folder / RUN_FILE, folder / RUN_FILE)
     for name, file in outputs.documents.items():
         shutil.copyfile(file, folder / name)

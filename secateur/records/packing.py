@@ -102,7 +102,6 @@ def origin_tags(dataset: Mapping[str, Any]) -> dict[str, str]:
         "code_version": code_version(),
         "mlflow.source.git.commit": code_version().partition("+g")[2].partition("-")[0],
         "image": os.environ.get("SECATEUR_IMAGE"),
-        "secateur.run": places().key,
     }
     return {name: str(value) for name, value in tags.items() if value}
 

@@ -2,14 +2,14 @@
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from secateur.errors import InputError
 from secateur.files import read_json
 from secateur.records import spool
-from secateur.records.bundles import ARTIFACTS, EXPORT
+from secateur.records.bundles import ARTIFACTS, COMPLETED, EXPORT
 from secateur.records.config import PublishConfig
 from secateur.records.delivery import deliver, ready
 from secateur.records.describing import describe, make_cards
@@ -17,7 +17,6 @@ from secateur.records.exporting import exporting
 from secateur.records.git import without_credentials
 from secateur.records.outputs import RUN_FILE, Outputs, read_outputs
 from secateur.records.packing import fill, make_bundle
-from secateur.records.places import places
 from secateur.records.registry import open_or_create
 from secateur.records.versions import Version, publish_mask
 
@@ -83,11 +82,14 @@ def publish(
 
             def pack(run_id: str, tags: Mapping[str, str]) -> Path | None:
                 done = version_published(run_id, tags, outputs.mask.digest)
-                versions.append(done or release(config, outputs, registry, dataset_folder, run_id, folder / ARTIFACTS))
-                if done is None:
-                    bundle = make_bundle(config, outputs, versions[0], registry, baseline_folders, embed_figures)
-                    fill(folder, bundle, outputs, exported)
-                return folder if done is None else None
+                if done is not None:
+                    versions.append(done)
+                    return None
+                said = describe(outputs, dataset_folder, run_id, where.tracking_uri)
+                versions.append(release(config, outputs, registry, dataset_folder, said, folder / ARTIFACTS))
+                bundle = make_bundle(config, outputs, versions[0], registry, baseline_folders, embed_figures)
+                fill(folder, replace(bundle, completes=other_run(versions[0], said)), outputs, exported)
+                return folder
 
             delivered = deliver(where, outputs.line.partition("/")[2], pack)
     return Published(
@@ -102,10 +104,14 @@ def publish(
 
 
 def release(
-    config: PublishConfig, outputs: Outputs, registry: str, dataset_folder: str | Path, run_id: str, artifacts: Path
+    config: PublishConfig,
+    outputs: Outputs,
+    registry: str,
+    dataset_folder: str | Path,
+    said: Mapping[str, Any],
+    artifacts: Path,
 ) -> Version:
     """Make the mask a version of the registry, and put its cards among the artifacts of the run."""
-    said = describe(outputs, dataset_folder, run_id, places().tracking_uri)
     cards = make_cards(said)
     version = publish_mask(
         registry,
@@ -122,13 +128,20 @@ def release(
     return version
 
 
+def other_run(version: Version, said: Mapping[str, Any]) -> str:
+    """The MLflow run of an earlier publisher that the version names, if that had the same model; else empty."""
+    named = version.says.get("mlflow", {}).get("run_id")
+    same = named and named != said["mlflow"]["run_id"] and version.says.get("model") == said["model"]
+    return str(named) if same else ""
+
+
 def version_published(run_id: str, tags: Mapping[str, str], mask_digest: str) -> Version | None:
-    """The version that an MLflow run has published already, in an earlier attempt of the step.
+    """The version that an MLflow run has published already, in an earlier attempt of the step, with all figures.
 
     Raises:
         InputError: It has published another mask.
     """
-    if "registry_version" not in tags:
+    if "registry_version" not in tags or COMPLETED in tags:
         return None
     if tags["mask_digest"] != mask_digest:
         raise InputError(

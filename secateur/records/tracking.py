@@ -46,6 +46,7 @@ class TrackedRun:
     start_time: int  # milliseconds since 1970
     tags: Mapping[str, str]  # when it was opened
     created: bool  # False: somebody else began it, or will end it
+    ours: bool  # False: begun by no step of this pipeline run; it is logged to, and its owner ends it
     steps: dict[str, set[int]] = field(default_factory=dict)  # of each curve, as far as it was asked for
 
 
@@ -112,15 +113,29 @@ def open_run(where: Places, name: str) -> TrackedRun:
     client = open_client(where.tracking_uri)
     if where.run_id is not None:
         try:
-            return as_tracked(client, client.get_run(where.run_id))
+            run = client.get_run(where.run_id)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise InputError(f"MLFLOW_RUN_ID must be a run of the store, got {where.run_id!r}: {error}") from error
+        return as_tracked(client, run, ours=where.key is not None and run.data.tags.get(KEY) == where.key)
     experiment = find_experiment(client, where.experiment, where.tracking_uri)
     if where.key is not None:
         return as_tracked(client, the_run(client, experiment, {KEY: where.key}, name))
-    return as_tracked(client, create_run(client, experiment, {}, name), created=True)
+    run = create_run(client, experiment, {}, name)
+    client.set_tag(run.info.run_id, KEY, run.info.run_id)  # whoever sends later what is kept for it knows it by that
+    return as_tracked(client, run, created=True)
+
+
+def find_run(client: MlflowClient, run_id: str) -> TrackedRun | None:
+    """Another pipeline run's run; None where the store has none, or a deleted one."""
+    try:
+        run = client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+    return as_tracked(client, run, ours=False) if run.info.lifecycle_stage == "active" else None
 
 
 def open_arm(run: TrackedRun, arm: str, name: str) -> TrackedRun:
@@ -129,10 +144,10 @@ def open_arm(run: TrackedRun, arm: str, name: str) -> TrackedRun:
     return as_tracked(run.client, the_run(run.client, run.experiment_id, tags, name))
 
 
-def as_tracked(client: MlflowClient, run: Run, *, created: bool = False) -> TrackedRun:
+def as_tracked(client: MlflowClient, run: Run, *, created: bool = False, ours: bool = True) -> TrackedRun:
     """A run with the client that writes it."""
     info = run.info
-    return TrackedRun(client, info.run_id, info.experiment_id, info.start_time, run.data.tags, created)
+    return TrackedRun(client, info.run_id, info.experiment_id, info.start_time, run.data.tags, created, ours)
 
 
 def create_run(client: MlflowClient, experiment: str, tags: Mapping[str, str], name: str) -> Run:
@@ -238,10 +253,14 @@ def set_tags(run: TrackedRun, tags: Mapping[str, str]) -> None:
 
 
 def end_run(run: TrackedRun, status: str) -> None:
-    """End the run and what is below it, unless it has ended; a failure that cannot be noted hides no other error."""
+    """End the arms below a run, and the run if it is ours, unless they have ended.
+
+    A failure that cannot be noted hides no other error.
+    """
     try:
         below = run.client.search_runs([run.experiment_id], f"tags.`{PARENT}` = '{run.run_id}'")
-        for each in [*below, run.client.get_run(run.run_id)]:
+        arms = [each for each in below if ARM in each.data.tags]
+        for each in [*arms, *([run.client.get_run(run.run_id)] if run.ours else [])]:
             if each.info.status == "RUNNING" or (each.info.run_id == run.run_id and status == "FINISHED"):
                 run.client.set_terminated(each.info.run_id, status)
     except MlflowException:

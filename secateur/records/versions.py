@@ -12,7 +12,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Version:
     name: str  # its tag, such as digits/multimodal-0.7/v1
     mask_digest: str
     created: bool  # False: the same mask had this version already
+    says: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)  # version.json, where it was read
 
 
 def version_line(dataset: str, method: str, keep: float) -> str:
@@ -80,7 +81,7 @@ def publish_mask(
     with opened(location) as tree:
         known = find_version(tree, line, digest)
         if known is not None:
-            return Version(known, digest, created=False)
+            return known
         with open_store(tree, location) as store:
             table = put_table(store, tree, Path(dataset_folder), pictures) if dataset_folder else {}
             pointers = {f"{part}{SUFFIX}": store.put(Path(mask_folder) / part, part).text() for part in PARTS}
@@ -88,7 +89,7 @@ def publish_mask(
         def change() -> tuple[Version, Sequence[str]]:
             known = find_version(tree, line, digest)
             if known is not None:
-                return Version(known, digest, created=False), ()
+                return known, ()
             name = f"{line}/v{next_number(tree, line)}"
             says = json.dumps({"version": name, **facts}, indent=1, sort_keys=True, allow_nan=False) + "\n"
             files = {**pointers, ".gitignore": "".join(f"/{part}\n" for part in PARTS), VERSION_FILE: says}
@@ -103,11 +104,12 @@ def publish_mask(
     return version
 
 
-def find_version(tree: Path, line: str, mask_digest: str) -> str | None:
+def find_version(tree: Path, line: str, mask_digest: str) -> Version | None:
     """The version of a line that holds this very mask."""
     for file in (tree / MASKS / line).glob(f"v*/{VERSION_FILE}"):
-        if read_json(file)["mask_digest"] == mask_digest:
-            return f"{line}/{file.parent.name}"
+        says = read_json(file)
+        if says["mask_digest"] == mask_digest:
+            return Version(f"{line}/{file.parent.name}", mask_digest, created=False, says=says)
     return None
 
 

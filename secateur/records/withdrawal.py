@@ -4,6 +4,7 @@ Nothing published is changed; `withdrawn.json` in the registry lists them, and w
 without. The first file of the kind wins: a sample is withdrawn once.
 """
 
+import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from secateur.records.catalogue import all_versions, fetch
 from secateur.records.registry import absolute, commit, opened, settle
 from secateur.records.store import Store, open_store
 from secateur.records.tables import INDEX_FILE
+
+log = logging.getLogger(__name__)
 
 FILE = "withdrawn.json"
 COPY = re.compile(r"([0-9a-f]{32})-\d+")  # the id of a picture that is, byte for byte, in the data set already
@@ -65,6 +68,8 @@ def among(sample_ids: Iterable[str], withdrawn: Collection[str]) -> list[bool]:
 def withdraw(location: str, sample_id: str, reason: str = "", moved_store: str | None = None) -> list[Held]:
     """Withdraw a picture, with all its exact copies, from every later checkout.
 
+    A version that cannot be read holds nothing up: a warning names it.
+
     Args:
         location: Of the registry.
         sample_id: The picture's.
@@ -72,16 +77,24 @@ def withdraw(location: str, sample_id: str, reason: str = "", moved_store: str |
         moved_store: Where the store is now, if not where the registry says.
 
     Returns:
-        The versions that held it; their networks have seen it.
+        The versions that are known to have held it; their networks have seen it.
 
     Raises:
         InputError: No version holds such a picture, or the registry cannot be used.
     """
     location, wanted = absolute(location), picture(sample_id)
+    held: list[Held] = []
+    unread = []
     with opened(location) as tree:
         with open_store(tree, location, moved_store) as store:
-            held = [h for facts in all_versions(tree) for h in find_holders(store, tree, facts, wanted)]
-        if not held:
+            for facts in all_versions(tree):
+                try:
+                    held += find_holders(store, tree, facts, wanted)
+                except InputError:
+                    unread.append(facts["version"])
+        if unread:
+            log.warning("these versions could not be read and may hold it: %s", ", ".join(unread))
+        elif not held:
             raise InputError(f"sample id must be one that a version of the registry holds, got {sample_id!r}")
 
         def change() -> tuple[None, Sequence[str]]:

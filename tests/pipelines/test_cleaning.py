@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from secateur.errors import InputError
 from secateur.pipelines.cleaning import DAY, Run, chosen, clean, find_runs, read_age, remove, size_of
 from secateur.pipelines.local import Home
+from secateur.state import STATE_VARIABLE, DurableState
 
 NOW = time.time()
 
@@ -114,6 +116,44 @@ def test_nothing_goes_while_a_run_may_use_it(home: Home) -> None:
         with pytest.raises(InputError, match="home must be without a run that may still use what older ones made, got"):
             clean(home.folder, older_than="10d", yes=yes)
     assert sorted(home.folder.rglob("*")) == before
+
+
+def test_state_that_nobody_used_for_long_goes(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finish(home)
+    state = home.folder / "state"
+    monkeypatch.setenv(STATE_VARIABLE, str(state))
+    durable, old = DurableState(home.folder), NOW - 20 * DAY
+    names = ("checkpoints/a/last.pt", "embeddings/b/texts/1.npy", "embeddings/c/texts/1.npy", "small/d/w", "small/e/w")
+    for name in (*names, "spool/run-1/prune.jsonl", "checkpoints/a/new.pt"):
+        durable.write(name, b"kept")
+    for file in [*state.rglob("*"), state]:
+        if file.name != "new.pt":  # of an entry the newest file counts
+            os.utime(file, (old, old))
+    os.utime(state / "checkpoints" / "a", (old, old))
+    assert durable.read(names[1]) == b"kept"  # which is use
+    assert durable.fetch("small/d", home.folder / "brought", ("w",))
+    before = sorted(state.rglob("*"))
+    clean(home.folder, keep_last=9, yes=True)
+    clean(home.folder, older_than="30d", yes=True)
+    clean(home.folder, older_than="10d")
+    assert sorted(state.rglob("*")) == before
+    said = capsys.readouterr().out
+    assert re.search(r"embeddings/c +20\.0 +0\.0 MB", said)
+    assert said.endswith("and 2 of 5 entries of the state, 0.0 MB\n")
+    clean(home.folder, older_than="10d", yes=True)
+    there = {"/".join(file.relative_to(state).parts) for file in state.rglob("*") if file.is_file()}
+    assert there == {*names[:2], names[3], "checkpoints/a/new.pt", "spool/run-1/prune.jsonl"}
+
+
+def test_no_state_goes_while_a_run_may_use_it(home: Home) -> None:
+    used = home.folder / "state" / "embeddings" / "a"
+    used.mkdir(parents=True)
+    os.utime(used, (NOW - 60 * DAY, NOW - 60 * DAY))
+    with pytest.raises(InputError, match="home must be without a run that may still use"):
+        clean(home.folder, older_than="50d", yes=True)  # no run is as old as that
+    assert used.is_dir()
 
 
 def test_files_may_vanish(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from secateur.files import write_json
 from secateur.pipelines import cli, reproducing
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.mask import read_mask
+from secateur.records import catalogue, registry
 from secateur.records.checkout import open_version
 from secateur.records.git import git
 from secateur.training.config import TrainConfig
@@ -121,6 +122,18 @@ def test_verify_says_what_is_not_fine_by_its_exit_code(invoke: Invoke) -> None:
     assert f"{LINE}/v1  NOT OK  MLflow: tracking_uri must be a store that is there" in ran.out
 
 
+def test_all_are_verified_in_one_clone(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, forgotten = list[str](), list[Path]()
+    monkeypatch.setattr(registry, "git", lambda *command, **named: (calls.extend(command), git(*command, **named))[1])
+    monkeypatch.setattr(catalogue, "forget", forgotten.append)
+    ran = invoke("versions", "verify", "--tracking-uri", "sqlite:///nowhere.db", "--json")
+    assert [(c["version"], c["fine"]) for c in json.loads(ran.out) if c["what"] in ("table", "MLflow")] == [
+        (f"{LINE}/{number}", fine) for number in ("v1", "v2") for fine in (True, False)
+    ]
+    assert calls.count("clone") == 1
+    assert len(forgotten) == 1  # the data set, which is the same, is fetched once
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -167,6 +180,9 @@ def test_init_and_withdraw(invoke: Invoke, published: tuple[str, list[Outputs]],
     assert "7 train" in invoke("versions", "checkout", f"{LINE}/v1", "out", "--registry", copy).out
     ran = invoke("versions", "reproduce", f"{LINE}/v1", "--registry", copy)
     assert (ran.code, "version must hold no withdrawn picture" in ran.err) == (2, True)
+    (tmp_path / "empty").mkdir()
+    ran = invoke("registry", "withdraw", "somebody", "--registry", copy, "--store", "empty")
+    assert (ran.code, ran.out) == (0, "somebody is withdrawn from every later checkout.\n")
 
 
 def test_a_mask_is_made_again_byte_for_byte(invoke: Invoke, digits_folder: Path, tmp_path: Path) -> None:
@@ -196,6 +212,14 @@ def test_a_mask_is_made_again_byte_for_byte(invoke: Invoke, digits_folder: Path,
     write_json(then / reproducing.JOB_FILE, job | {"dataset": "nowhere"})
     with pytest.raises(ValueError, match=r"version must be one that can be made again here, got: .*nowhere"):
         reproducing.run_again(then, None, 1)
+
+
+def test_what_a_library_leaves_behind_goes_with_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "again.py").write_text("import tempfile; tempfile.mkdtemp(prefix='left-')")
+    (tmp_path / "work").mkdir()
+    monkeypatch.setattr(reproducing, "__file__", str(tmp_path / "reproducing.py"))
+    reproducing.run_again(tmp_path / "work", None, None)
+    assert [path.name.partition("-")[0] for path in (tmp_path / "work").iterdir()] == ["left"]
 
 
 def test_another_mask_is_told_with_what_differs(published: tuple[str, list[Outputs]]) -> None:

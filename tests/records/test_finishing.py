@@ -66,6 +66,28 @@ def test_a_success_is_left_alone(
     assert (Path("summary.md").read_text(), alerts.asked) == ("The run succeeded.\n", 0)
 
 
+@pytest.mark.parametrize(
+    ("state", "tags", "ends"),
+    [
+        ("RUNNING", {}, "succeeded"),
+        ("RUNNING", {"failure": "prune: no"}, "failed"),
+        ("RUNNING", {"failure": "prune: no", "registry_version": "digits/full-1/v1"}, "succeeded"),
+        ("FAILED", {}, "failed"),
+    ],
+)
+def test_a_run_that_somebody_else_began_goes_on(
+    store: MlflowClient, monkeypatch: pytest.MonkeyPatch, state: str, tags: dict[str, str], ends: str
+) -> None:
+    """It runs until its owner ends it, which says nothing about the steps."""
+    theirs = store.create_run(store.create_experiment("theirs", Path("theirs").absolute().as_uri())).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
+    tracking.set_tags(run_of(store), tags)
+    arm = tracking.open_arm(run_of(store), "full-0.7", "full").run_id
+    assert finish(state, "", "summary.md") == ends
+    assert store.get_run(theirs).info.status == "RUNNING"
+    assert store.get_run(arm).info.status == ("FAILED" if ends == "failed" else "RUNNING")
+
+
 def test_a_run_that_failed_before_anything_was_told(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KFP_RUN_ID", "run-2")
     assert finish("FAILED", "no node", "summary.md") == "failed"

@@ -62,6 +62,14 @@ def test_a_candidate_passes_if_and_only_if_no_rule_is_broken(rule: PublishConfig
     assert decision.reasons
 
 
+@given(rules(), cards(), cards())
+def test_who_became_champion_at_the_same_time_gives_way_to_a_better_one_only(
+    rule: PublishConfig, new: Card, old: Card
+) -> None:
+    known = old.test_digest == new.test_digest and new.accuracy > old.accuracy + 1e-9
+    assert decide(rule, new, old, rival=True).promoted == (passes(rule, new, old) and known)
+
+
 @given(rules(), cards(), cards(), fraction)
 def test_a_better_candidate_never_fares_worse(rule: PublishConfig, new: Card, old: Card, more: float) -> None:
     better = replace(new, accuracy=max(new.accuracy, more), cost=new.cost // 2)

@@ -164,6 +164,21 @@ def test_a_sender_that_is_killed_leaves_the_rest_to_the_next(run: Path, store: s
     assert found.client.get_run(found.run_id).info.status == "KILLED"
 
 
+def test_a_run_that_somebody_else_began_is_not_ended(
+    store: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    theirs = MlflowClient(store, store).create_run("0").info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
+    folder = spool.begin(replace(places(), key="run-1", spool=tmp_path))
+    SpoolFile(folder / "step.jsonl").write(Message(arm="other-0.5-x", points=[Point("loss", 1.0, 1, 0.0)]))
+    sender = sending.Sender(folder)
+    sender.send()
+    sender.end("FINISHED")
+    status = {arm: run.client.get_run(run.run_id).info.status for arm, run in sender.runs.items()}
+    assert status == {"": "RUNNING", "other-0.5-x": "FINISHED"}
+    assert sender.runs[""].run_id == theirs
+
+
 def test_what_mlflow_refuses_holds_nothing_up(run: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = SpoolFile(run / "step.jsonl")
     file.write(Message(params={"rate": "1"}))

@@ -1,9 +1,12 @@
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -15,11 +18,13 @@ import torch
 from made_outputs import CLASSES, TRAIN, Outputs
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from test_at_once import in_child
 
 from secateur.errors import InputError
 from secateur.files import read_json, write_json
 from secateur.pruning.mask import read_mask
 from secateur.records import delivery, publishing, spool, tracking
+from secateur.records.checkout import open_version
 from secateur.records.facts import arm_key, curve_points
 from secateur.records.git import git
 from secateur.records.outputs import code_version
@@ -27,6 +32,8 @@ from secateur.records.places import places
 from secateur.records.publishing import PublishConfig, Published, publish
 from secateur.records.sending import sync
 from secateur.records.tracking import open_run
+from secateur.records.verifying import verify
+from secateur.records.versions import Version
 from secateur.training.saved import load_network
 
 
@@ -140,9 +147,9 @@ def test_the_model_comes_back_with_the_same_logits(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", made.tracking_uri)
     pictures = torch.rand(5, 3, 8, 8)
     expected = load_network(outputs.files["model_folder"], 3)(pictures).detach()
-    for uri in ("models:/my-pets-convnet@candidate", f"runs:/{made.run_id}/model"):
+    for uri in ("models:/my-pets-convnet@champion", f"runs:/{made.run_id}/model"):
         torch.testing.assert_close(mlflow.pytorch.load_model(uri)(pictures), expected)
-    served = mlflow.pyfunc.load_model("models:/my-pets-convnet@candidate")
+    served = mlflow.pyfunc.load_model("models:/my-pets-convnet@champion")
     np.testing.assert_allclose(served.predict(pictures.numpy()), expected.numpy(), rtol=1e-4, atol=1e-5)
     assert served.metadata.signature.inputs.inputs[0].shape == (-1, 3, 8, 8)
     assert served.metadata.signature.outputs.inputs[0].shape == (-1, len(CLASSES))
@@ -179,8 +186,8 @@ def test_another_pipeline_run_with_the_same_mask_shares_the_version(quick: Mlflo
     assert not second.created
     assert git("tag", folder=first.registry).split() == [first.version]
     assert quick.get_run(second.run_id).data.tags["registry_version"] == first.version
-    assert quick.get_model_version_by_alias("pets", "candidate").run_id == second.run_id
     assert quick.get_model_version_by_alias("pets", "champion").run_id == second.run_id
+    assert list(quick.get_registered_model("pets").aliases) == ["champion"]
     assert second.promotion == "became champion: test accuracy is 85.0%, the champion's is 85.0%"
 
 
@@ -213,6 +220,76 @@ def test_a_run_of_its_own_that_fails_says_so(
     (run,) = quick.search_runs([e.experiment_id for e in quick.search_experiments()])
     assert run.info.status == "FAILED"
     assert "registry_version" not in run.data.tags
+
+
+def test_a_run_that_somebody_else_began_is_told_all_and_left_for_its_owner_to_end(
+    quick: MlflowClient, outputs: Outputs, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment = quick.create_experiment("theirs", (workplace / "theirs").as_uri())
+    theirs = quick.create_run(experiment, run_name="theirs").info.run_id
+    child = quick.create_run(experiment, tags={"mlflow.parentRunId": theirs}).info.run_id
+    monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    made = publish(PublishConfig(), **outputs.files)
+    found = quick.get_run(theirs)
+    assert (made.run_id, found.info.status, quick.get_run(child).info.status) == (theirs, "RUNNING", "RUNNING")
+    assert (found.info.run_name, found.data.params["method"]) == ("theirs", "multimodal")
+    assert found.data.metrics["test_accuracy"] == pytest.approx(0.85)
+    assert found.data.tags["registry_version"] == made.version
+    assert "mask" in artifacts(quick, theirs)
+    (arm,) = quick.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{theirs}' and tags.`secateur.arm` LIKE '%'")
+    assert arm.info.status == "FINISHED"
+    assert not open_run(places(), "").ours  # also when looked at again
+
+
+def test_a_version_whose_publisher_was_killed_after_the_push_gets_all_that_it_names(
+    published: tuple[Path, Published], store: str, outputs: Outputs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program,) = (published[0] / ".secateur" / "mlartifacts").rglob("model.pt2")
+
+    @contextmanager
+    def exported_before(*arguments: Any) -> Iterator[Callable[[], Path]]:
+        with no_export(*arguments) as exported:
+            shutil.copyfile(program, exported() / "model.pt2")
+            yield exported
+
+    def wrong(name: str) -> list[str]:
+        with open_version(places().registry, name) as version:
+            return [check.what for check in verify(version, store) if not check.fine]
+
+    def killed() -> None:
+        monkeypatch.setattr(delivery, "send_bundle", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        publish(PublishConfig(), **outputs.files)
+
+    monkeypatch.setattr(publishing, "exporting", exported_before)
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    assert in_child(killed) == -signal.SIGKILL
+    name = git("tag", folder=places().registry)
+    assert wrong(name) == ["run", "run's mask", "model"]
+
+    monkeypatch.setenv("SECATEUR_RUN", "run-2")
+    second = publish(PublishConfig(), **outputs.files)
+    assert (second.version, second.created) == (name, False)
+    assert wrong(name) == []
+    client = MlflowClient(store, store)
+    first = open_run(replace(places(), key="run-1"), "").run_id
+    assert client.get_run(first).data.tags["secateur.completed_by"] == second.run_id
+    assert client.get_run(first).data.metrics == {}  # those figures are the second run's
+
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")  # its step is tried again after all
+    assert publish(PublishConfig(), **outputs.files).run_id == first
+    found = client.get_run(first)
+    assert (found.info.status, found.data.metrics["test_accuracy"]) == ("FINISHED", pytest.approx(0.85))
+    assert wrong(name) == []
+
+
+def test_only_a_run_with_the_same_model_is_completed() -> None:
+    says = {"mlflow": {"run_id": "first"}, "model": {"weights": "w"}}
+    version = Version("pets/v1", "m", created=False, says=says)
+    assert publishing.other_run(version, says | {"mlflow": {"run_id": "second"}}) == "first"
+    assert publishing.other_run(version, says) == ""
+    assert publishing.other_run(version, {"mlflow": {"run_id": "second"}, "model": {"weights": "v"}}) == ""
+    assert publishing.other_run(Version("pets/v1", "m", created=True), says) == ""
 
 
 def test_one_run_publishes_one_mask(

@@ -2,6 +2,7 @@ import logging
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Barrier
 from unittest.mock import Mock
@@ -124,6 +125,25 @@ def test_without_a_lock_those_who_made_too_many_agree_on_one(store: str, monkeyp
         found = set(pool.map(make, range(3)))
     assert len(found) == 1
     assert [r.info.run_id for r in MlflowClient(store).search_runs([experiment])] == list(found)
+
+
+def test_a_run_is_ours_if_we_began_it_or_its_tag_is_our_key(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = MlflowClient(store)
+    theirs = client.create_run("0").info.run_id
+    alone = open_run(places(), "alone")
+    monkeypatch.setenv("SECATEUR_RUN", "run-1")
+    keyed = open_run(places(), "keyed")
+    assert (alone.ours, keyed.ours) == (True, True)
+    later = replace(places(), run_id=alone.run_id, key=alone.run_id)  # as whoever sends what was kept for it has it
+    assert open_run(later, "").ours
+    for run_id, ours in ((theirs, False), (alone.run_id, False), (keyed.run_id, True)):
+        monkeypatch.setenv("MLFLOW_RUN_ID", run_id)
+        run = open_run(places(), "")
+        arm = open_arm(run, "random-0", "random")
+        assert (run.ours, run.created) == (ours, False)
+        end_run(run, "FAILED")
+        assert client.get_run(run_id).info.status == ("FAILED" if ours else "RUNNING")
+        assert client.get_run(arm.run_id).info.status == "FAILED"
 
 
 def test_the_end_of_a_run_is_that_of_its_arms_too(store: str) -> None:

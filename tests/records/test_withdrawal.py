@@ -1,7 +1,9 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from made_outputs import Outputs
 from made_registry import make_registry, publish_version
 
@@ -74,6 +76,27 @@ def test_an_id_that_nobody_holds_is_said(workplace: Path, outputs: Outputs) -> N
     with pytest.raises(InputError, match="sample id must be one that a version of the registry holds, got 'nobody'"):
         withdraw(location, "nobody")
     assert git("rev-parse", "main", folder=location) == head
+
+
+def damage(location: str, version: str) -> None:
+    """Take a version's mask out of the store."""
+    pointer = yaml.safe_load(git("show", f"main:masks/{version}/mask.parquet.dvc", folder=location))
+    md5 = pointer["outs"][0]["md5"]
+    Path(location).with_name("store").joinpath("files", "md5", md5[:2], md5[2:]).unlink()
+
+
+def test_a_damaged_version_holds_nothing_up(
+    workplace: Path, outputs: Outputs, other_outputs: Outputs, caplog: pytest.LogCaptureFixture
+) -> None:
+    location = make_registry(workplace, outputs, other_outputs)
+    damage(location, f"{LINE}/v1")
+    gone = str(outputs.mask.sample_id[0])
+    assert [held.version for held in withdraw(location, gone)] == [f"{LINE}/v2"]
+    assert f"these versions could not be read and may hold it: {LINE}/v1" in caplog.text
+    damage(location, f"{LINE}/v2")
+    assert withdraw(location, "nobody") == []  # or somebody of v1 or v2
+    listed = json.loads(git("show", "main:withdrawn.json", folder=location))
+    assert [entry["picture"] for entry in listed] == sorted([gone, "nobody"])
 
 
 def test_later_versions_are_checked_out_without_it_too(
