@@ -20,10 +20,10 @@ from secateur.dataset.images import encode_bmp
 from secateur.dataset.table import Row, open_table, write_table
 from secateur.files import write_json
 from secateur.pruning.mask import Mask, write_mask, write_trajectory
-from secateur.records.catalogue import SCHEMA_VERSION
-from secateur.records.checkout import KINDS, check_out, open_version
-from secateur.records.registry import open_or_create
-from secateur.records.versions import publish_mask
+from secateur.records.registry.catalogue import SCHEMA_VERSION
+from secateur.records.registry.checkout import KINDS, check_out, open_version
+from secateur.records.registry.repository import open_or_create
+from secateur.records.registry.versions import publish_mask
 
 PICTURES = 50_000
 CLASSES = tuple("abcdefghij")

@@ -193,7 +193,7 @@ def sync(
     if not any(spool.is_dir() for spool in spools) and "://" not in os.environ.get(STATE_VARIABLE, ""):
         print("nothing is left to send")
         return
-    from secateur.records import sending  # only now: MLflow takes seconds to import
+    from secateur.records.tracking import sending  # only now: MLflow takes seconds to import
 
     sent, problems = sending.sync(*spools)
     print(f"{sent} message{'' if sent == 1 else 's'} sent" if sent or problems else "nothing is left to send")

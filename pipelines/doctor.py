@@ -21,7 +21,7 @@ from secateur.pipelines.resources import Cluster, read_cluster
 from secateur.pipelines.submitting import ClusterFile, Host, Namespace, Overrides, Preset
 from secateur.records.git import is_url, without_credentials
 from secateur.records.places import check_server, places
-from secateur.records.registry import absolute, has_commit
+from secateur.records.registry.repository import absolute, has_commit
 from secateur.state import STATE_VARIABLE, DurableState
 
 FREE_GB = 5  # for a first run and its scratch files

@@ -17,8 +17,8 @@ from secateur.files import read_json, write_json
 from secateur.pipelines.containers import container_options, remove_containers
 from secateur.pipelines.events import Event, LogParser
 from secateur.pipelines.worker import JOB_FILE, OUTPUTS_FILE
-from secateur.records.live import tracked_run, unsent
 from secateur.records.places import Places
+from secateur.records.tracking.live import tracked_run, unsent
 
 PIPELINE = "secateur.pipelines.prune:prune_pipeline"
 LOG_FILE = "log.txt"

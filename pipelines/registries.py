@@ -21,9 +21,9 @@ def init(
     ] = "",
 ) -> None:
     """Make a registry: a git repository with DVC in it."""
-    from secateur.records.catalogue import all_versions
     from secateur.records.git import without_credentials
-    from secateur.records.registry import check_store, open_or_create, opened
+    from secateur.records.registry.catalogue import all_versions
+    from secateur.records.registry.repository import check_store, open_or_create, opened
 
     location = open_or_create(place, store or None)
     with opened(location) as tree:
@@ -42,7 +42,7 @@ def withdraw(
     as_json: JsonOption = False,
 ) -> None:
     """Leave a picture out of every later checkout, and say which versions and models held it."""
-    from secateur.records import withdrawal
+    from secateur.records.registry import withdrawal
 
     held = withdrawal.withdraw(where(registry), sample_id, reason, store or None)
     if as_json:

@@ -15,12 +15,12 @@ import secateur
 from secateur.errors import InputError
 from secateur.files import file_digest, read_json, write_json
 from secateur.pruning.mask import MASK_FILE, Mask, read_mask
-from secateur.records.catalogue import fetch
-from secateur.records.checkout import Opened
-from secateur.records.comparing import difference
 from secateur.records.git import GitError, git
 from secateur.records.outputs import code_version
-from secateur.records.withdrawal import among
+from secateur.records.registry.catalogue import fetch
+from secateur.records.registry.checkout import Opened
+from secateur.records.registry.comparing import difference
+from secateur.records.registry.withdrawal import among
 
 JOB_FILE = "job.json"
 COMMIT = re.compile(r"\+g([0-9a-f]{7,40})(-dirty)?$")

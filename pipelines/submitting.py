@@ -245,7 +245,7 @@ def report(run: Any) -> None:
         ClusterError: Not well.
     """
     from secateur.pipelines.client import ClusterError, said
-    from secateur.records.finishing import final_figures
+    from secateur.records.tracking.finishing import final_figures
 
     for name, value in final_figures(run.run_id).items():
         print(f"{name}: {value}")

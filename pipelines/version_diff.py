@@ -10,9 +10,9 @@ import numpy as np
 
 from secateur.files import replacing
 from secateur.pipelines.versions import show_table
-from secateur.records.checkout import Opened
-from secateur.records.comparing import WAYS, Difference, changes, difference
-from secateur.records.withdrawal import among
+from secateur.records.registry.checkout import Opened
+from secateur.records.registry.comparing import WAYS, Difference, changes, difference
+from secateur.records.registry.withdrawal import among
 
 TEMPLATE = "version_diff.html.j2"
 SHOWN = 48  # pictures of each group

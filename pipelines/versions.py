@@ -51,8 +51,8 @@ def percent(value: float | None) -> str:
 @versions.command("list")
 def list_versions(registry: RegistryOption = "", as_json: JsonOption = False) -> None:
     """List all versions."""
-    from secateur.records.catalogue import all_versions
-    from secateur.records.registry import absolute, opened
+    from secateur.records.registry.catalogue import all_versions
+    from secateur.records.registry.repository import absolute, opened
 
     with opened(absolute(where(registry))) as tree:
         found = all_versions(tree)
@@ -77,10 +77,10 @@ def list_versions(registry: RegistryOption = "", as_json: JsonOption = False) ->
 @versions.command()
 def show(version: VersionName, registry: RegistryOption = "", as_json: JsonOption = False) -> None:
     """Show all that a version says of itself: its data card and its model card."""
-    from secateur.records.catalogue import find
     from secateur.records.describing import CARDS
-    from secateur.records.registry import absolute, opened
-    from secateur.records.versions import MASKS
+    from secateur.records.registry.catalogue import find
+    from secateur.records.registry.repository import absolute, opened
+    from secateur.records.registry.versions import MASKS
 
     with opened(absolute(where(registry))) as tree:
         facts = find(tree, version)
@@ -102,7 +102,7 @@ def diff(
 ) -> None:
     """Compare two versions: what both drop, what only one does, per class and reason; accuracy and cost."""
     from secateur.pipelines import version_diff
-    from secateur.records.checkout import open_versions
+    from secateur.records.registry.checkout import open_versions
 
     if gallery and not gallery.endswith((".html", ".htm")):
         raise InputError(f"gallery must end in .html, got {gallery!r}")
@@ -129,7 +129,7 @@ def checkout(
     table: TableOption = "",
 ) -> None:
     """Write the pruned data set into a folder: the pictures that were kept, without those withdrawn since."""
-    from secateur.records.checkout import check_out, check_request, open_version
+    from secateur.records.registry.checkout import check_out, check_request, open_version
 
     check_request(folder, kind, names(splits))
     with open_version(where(registry), version, store or None) as opened:
@@ -147,8 +147,8 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check that all that a version names is in git, DVC and MLflow, with the digest it says; exit code 1 if not."""
-    from secateur.records.catalogue import forget
-    from secateur.records.checkout import open_versions
+    from secateur.records.registry.catalogue import forget
+    from secateur.records.registry.checkout import open_versions
     from secateur.records.verifying import verify as checks_of
 
     checks, table = [], ""
@@ -180,7 +180,7 @@ def reproduce(
 ) -> None:
     """Make a version's mask again, from its data, settings, seeds and code; exit code 1 if it comes out different."""
     from secateur.pipelines import reproducing
-    from secateur.records.checkout import open_version
+    from secateur.records.registry.checkout import open_version
 
     files = {"checkpoint": checkpoint, "clip_config": clip_config, "prompts": prompts}
     with open_version(where(registry), version, store or None) as opened:

@@ -36,7 +36,7 @@ def embed(
     """
     from secateur import logs
     from secateur.files import write_json
-    from secateur.records.live import follow
+    from secateur.records.tracking.live import follow
     from secateur.semantics.config import ClipConfig
     from secateur.semantics.embed import embed_shard
 

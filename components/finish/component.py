@@ -18,7 +18,7 @@ def finish(status: PipelineTaskFinalStatus, summary: Output[Markdown]) -> str:
         Output: "succeeded" or "failed"
     """
     from secateur import logs
-    from secateur.records.finishing import finish as run
+    from secateur.records.tracking.finishing import finish as run
 
     logs.configure("finish")
     summary.uri = f"{summary.uri}.md"

@@ -36,7 +36,7 @@ def ingest(
     from secateur import logs
     from secateur.dataset.sources import IngestConfig
     from secateur.records.dvc_source import ingest as run
-    from secateur.records.live import follow
+    from secateur.records.tracking.live import follow
 
     logs.configure("ingest")
     live = follow("ingest")

@@ -56,7 +56,7 @@ def prune(
     from secateur.files import write_json
     from secateur.pruning.config import PruneConfig
     from secateur.pruning.mask import read_mask
-    from secateur.records.live import follow
+    from secateur.records.tracking.live import follow
     from secateur.training.runs import prune as run
 
     logs.configure("prune", f"{method} {keep:g}")

@@ -40,7 +40,7 @@ def warmup(
     from secateur import logs
     from secateur.components.trainjob import on_nodes
     from secateur.files import write_json
-    from secateur.records.live import follow
+    from secateur.records.tracking.live import follow
     from secateur.training.config import TrainConfig
     from secateur.training.runs import warm_up
 

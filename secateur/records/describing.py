@@ -16,9 +16,9 @@ from secateur.dataset.table import ImageTable, open_table
 from secateur.errors import InputError
 from secateur.pruning.mask import Mask
 from secateur.pruning.method import Reason
-from secateur.records.catalogue import SCHEMA_VERSION
 from secateur.records.git import without_credentials
 from secateur.records.outputs import Outputs, facts
+from secateur.records.registry.catalogue import SCHEMA_VERSION
 
 CARDS = {"DATA_CARD.md": "data_card.md.j2", "MODEL_CARD.md": "model_card.md.j2"}
 REASONS = {

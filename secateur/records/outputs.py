@@ -14,9 +14,9 @@ from secateur.dataset.table import INFO_FILE
 from secateur.errors import InputError
 from secateur.files import read_json
 from secateur.pruning.mask import Mask, read_mask
-from secateur.records.bundles import MASK
 from secateur.records.git import GitError, git
-from secateur.records.versions import version_line
+from secateur.records.registry.versions import version_line
+from secateur.records.tracking.bundles import MASK
 
 RUN_FILE = "run.json"
 

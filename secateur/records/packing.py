@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from secateur.files import read_json
-from secateur.records.bundles import ARTIFACTS, ArmFacts, Bundle, write_bundle
 from secateur.records.config import PublishConfig
-from secateur.records.facts import (
+from secateur.records.git import without_credentials
+from secateur.records.outputs import RUN_FILE, Outputs, code_version, gather, test_digest
+from secateur.records.places import places
+from secateur.records.registry.versions import Version
+from secateur.records.tracking.bundles import ARTIFACTS, ArmFacts, Bundle, write_bundle
+from secateur.records.tracking.facts import (
     arm_figures,
     arm_key,
     arm_params,
@@ -20,11 +24,7 @@ from secateur.records.facts import (
     step_points,
     warmup_points,
 )
-from secateur.records.gate import make_card
-from secateur.records.git import without_credentials
-from secateur.records.outputs import RUN_FILE, Outputs, code_version, gather, test_digest
-from secateur.records.places import places
-from secateur.records.versions import Version
+from secateur.records.tracking.gate import make_card
 
 NOTE_LENGTH = 5000  # characters of the summary shown on top of a run
 

@@ -8,17 +8,17 @@ from typing import Any
 
 from secateur.errors import InputError
 from secateur.files import read_json
-from secateur.records import spool
-from secateur.records.bundles import ARTIFACTS, COMPLETED, EXPORT
 from secateur.records.config import PublishConfig
-from secateur.records.delivery import deliver, ready
 from secateur.records.describing import describe, make_cards
-from secateur.records.exporting import exporting
 from secateur.records.git import without_credentials
 from secateur.records.outputs import RUN_FILE, Outputs, read_outputs
 from secateur.records.packing import fill, make_bundle
-from secateur.records.registry import open_or_create
-from secateur.records.versions import Version, publish_mask
+from secateur.records.registry.repository import open_or_create
+from secateur.records.registry.versions import Version, publish_mask
+from secateur.records.tracking import spool
+from secateur.records.tracking.bundles import ARTIFACTS, COMPLETED, EXPORT
+from secateur.records.tracking.delivery import deliver, ready
+from secateur.records.tracking.exporting import exporting
 
 __all__ = ["PublishConfig", "Published", "publish"]
 

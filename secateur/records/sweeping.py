@@ -9,10 +9,10 @@ from typing import Any
 from secateur.dataset.table import INFO_FILE
 from secateur.errors import InputError
 from secateur.files import read_json
-from secateur.records import spool
-from secateur.records.bundles import ARTIFACTS, write_bundle
-from secateur.records.delivery import deliver, ready
 from secateur.records.packing import make_sweep_bundle
+from secateur.records.tracking import spool
+from secateur.records.tracking.bundles import ARTIFACTS, write_bundle
+from secateur.records.tracking.delivery import deliver, ready
 
 NAME = "sweep"
 

@@ -13,15 +13,15 @@ from urllib.parse import unquote, urlparse
 from secateur.dataset.rows import image_hash
 from secateur.errors import InputError
 from secateur.pruning.mask import MASK_FILE, TRAJECTORY_FILE, read_mask, read_trajectory
-from secateur.records.catalogue import fetch, pointer
-from secateur.records.checkout import Opened
 from secateur.records.describing import weights_digest
-from secateur.records.exporting import PROGRAM_FILE
 from secateur.records.git import GitError, git, without_credentials
 from secateur.records.places import check_server, sqlite_file
-from secateur.records.tables import TABLE
-from secateur.records.versions import MASKS
-from secateur.records.withdrawal import picture
+from secateur.records.registry.catalogue import fetch, pointer
+from secateur.records.registry.checkout import Opened
+from secateur.records.registry.tables import TABLE
+from secateur.records.registry.versions import MASKS
+from secateur.records.registry.withdrawal import picture
+from secateur.records.tracking.exporting import PROGRAM_FILE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,7 +121,7 @@ def connect(tracking_uri: str) -> "MlflowClient":
     if file is not None and not file.is_file():
         raise InputError(f"tracking_uri must be a store that is there, got {tracking_uri}")
     check_server(tracking_uri)
-    from secateur.records.tracking import open_client  # only now: MLflow takes seconds to import
+    from secateur.records.tracking.runs import open_client  # only now: MLflow takes seconds to import
 
     return open_client(tracking_uri)
 

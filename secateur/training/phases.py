@@ -59,7 +59,7 @@ def drive(phase: Phase, store: CheckpointStore) -> None:
         text = f"epoch {entry['epoch'] + 1}: {entry['kept']:.1%} of the samples, loss {entry['train_loss']:.3f}"
         if entry["validation_accuracy"] is not None:
             text += f", validation accuracy {entry['validation_accuracy']:.1%}"
-        # With the epochs themselves, for whoever listens: see secateur.records.live.
+        # With the epochs themselves, for whoever listens: see secateur.records.tracking.live.
         log.info("%s, %s", phase.name, text, extra={"curve": (phase.work.trainer.seed, phase.work.history)})
         if from_first(b"due" if time.monotonic() - saved > CHECKPOINT_SECONDS else None):
             store.save(file, phase.state_dict())

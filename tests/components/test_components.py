@@ -208,7 +208,7 @@ def test_record(artifact: Artifacts, replaced: Any, tmp_path: Path) -> None:
 
 
 def test_finish(artifact: Artifacts, replaced: Any, tmp_path: Path) -> None:
-    calls = replaced("secateur.records.finishing", "finish", "failed")
+    calls = replaced("secateur.records.tracking.finishing", "finish", "failed")
     status = PipelineTaskFinalStatus("FAILED", "run-1", "exit-handler-1", 9, None)
     assert finish.python_func(status, artifact(Markdown, "summary")) == "failed"
     assert calls == [("FAILED", "", str(tmp_path / "summary.md"))]

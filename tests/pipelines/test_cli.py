@@ -348,7 +348,7 @@ def test_there_may_be_nothing_to_send(invoke: Invoke) -> None:
 def test_what_local_runs_left_is_sent_where_the_state_is_elsewhere_too(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from secateur.records import sending
+    from secateur.records.tracking import sending
 
     asked: list[Path] = []
     monkeypatch.setattr(sending, "sync", lambda *spools: asked.extend(spools) or (1, []))

@@ -231,7 +231,7 @@ def test_waiting_for_a_run_that_does_not_succeed(invoke: Invoke, kubeflow: Kubef
 
 
 def test_a_run_in_mlflow_is_quoted(invoke: Invoke, kubeflow: Kubeflow, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secateur.records.finishing.final_figures", lambda run_id: {"test_accuracy": "0.9123"})
+    monkeypatch.setattr("secateur.records.tracking.finishing.final_figures", lambda run_id: {"test_accuracy": "0.9123"})
     assert "test_accuracy: 0.9123\n" in invoke("submit", "--wait").out
 
 

@@ -19,9 +19,10 @@ from secateur.files import write_json
 from secateur.pipelines import cli, reproducing
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.mask import read_mask
-from secateur.records import catalogue, registry
-from secateur.records.checkout import open_version
 from secateur.records.git import git
+from secateur.records.registry import catalogue
+from secateur.records.registry import repository as registry
+from secateur.records.registry.checkout import open_version
 from secateur.training.config import TrainConfig
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value will soon:DeprecationWarning")

@@ -14,8 +14,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # MLflow's about its own type hints and relations, while it is imported
     import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
 
-    import secateur.records.models  # noqa: F401
-    from secateur.records.tracking import open_client
+    import secateur.records.tracking.models  # noqa: F401
+    from secateur.records.tracking.runs import open_client
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

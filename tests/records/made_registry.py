@@ -6,8 +6,8 @@ from made_outputs import Outputs
 
 from secateur.records.describing import describe, make_cards
 from secateur.records.outputs import read_outputs
-from secateur.records.registry import open_or_create
-from secateur.records.versions import Version, publish_mask
+from secateur.records.registry.repository import open_or_create
+from secateur.records.registry.versions import Version, publish_mask
 
 
 def publish_version(location: str, outputs: Outputs, *, pictures: bool = True, run_id: str = "f00") -> Version:

@@ -15,11 +15,11 @@ from made_registry import publish_version
 from secateur.files import read_json
 from secateur.pruning.mask import read_mask
 from secateur.records import git as git_module
-from secateur.records.checkout import open_version
 from secateur.records.git import git
-from secateur.records.registry import open_or_create
-from secateur.records.store import Store
-from secateur.records.withdrawal import withdraw
+from secateur.records.registry.checkout import open_version
+from secateur.records.registry.repository import open_or_create
+from secateur.records.registry.store import Store
+from secateur.records.registry.withdrawal import withdraw
 
 LINE = "my-pets/multimodal-0.7"
 PUBLISHERS = 4

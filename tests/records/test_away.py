@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from secateur.records import sending, spool
-from secateur.records.facts import Point
-from secateur.records.live import tracked_run, unsent
 from secateur.records.places import Places, ask
-from secateur.records.spool import Message, SpoolFile
+from secateur.records.tracking import sending, spool
+from secateur.records.tracking.facts import Point
+from secateur.records.tracking.live import tracked_run, unsent
+from secateur.records.tracking.spool import Message, SpoolFile
 
 
 class Server:

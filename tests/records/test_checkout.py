@@ -18,7 +18,7 @@ import secateur
 from secateur.dataset.sources import IngestConfig, ingest
 from secateur.dataset.table import image_ids, open_table
 from secateur.errors import InputError
-from secateur.records.checkout import Opened, check_out, check_request, open_version
+from secateur.records.registry.checkout import Opened, check_out, check_request, open_version
 
 NAME = "my-pets/multimodal-0.7/v1"
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.pruning.mask import Mask
-from secateur.records.comparing import WAYS, changes, difference
+from secateur.records.registry.comparing import WAYS, changes, difference
 
 IDS = [f"{i:032x}" for i in range(12)]
 CLASS_OF = {sample_id: "cat" if i % 2 else "dog" for i, sample_id in enumerate(IDS)}

@@ -7,7 +7,7 @@ import torch
 from made_outputs import CLASSES, Outputs
 
 from secateur.files import read_json
-from secateur.records.exporting import export_network, exporting
+from secateur.records.tracking.exporting import export_network, exporting
 from secateur.training import saved
 
 

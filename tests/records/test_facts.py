@@ -5,7 +5,7 @@ import pytest
 from made_outputs import Outputs
 
 from secateur.files import read_json
-from secateur.records.facts import Point, curve_points, final_figures, flat_params
+from secateur.records.tracking.facts import Point, curve_points, final_figures, flat_params
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from mlflow.tracking import MlflowClient
 
-from secateur.records import finishing, spool, tracking
-from secateur.records.finishing import final_figures, finish
 from secateur.records.places import places
+from secateur.records.tracking import finishing, runs, spool
+from secateur.records.tracking.finishing import final_figures, finish
 from tests.alerts import Alerts
 
 
@@ -21,10 +21,10 @@ def store(workplace: Path, empty_store: Path, tmp_path: Path, monkeypatch: pytes
     shutil.copy(empty_store, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     monkeypatch.setenv("KFP_RUN_ID", "run-1")
-    run = tracking.open_run(places(), "multimodal-0.7")
+    run = runs.open_run(places(), "multimodal-0.7")
     run.client.log_metric(run.run_id, "test_accuracy", 0.9)
     run.client.log_metric(run.run_id, "noise/recall", 0.5)
-    tracking.open_arm(run, "full-0.7", "full")
+    runs.open_arm(run, "full-0.7", "full")
     return run.client
 
 
@@ -33,17 +33,17 @@ def _no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(finishing.time, "sleep", lambda _: None)
 
 
-def run_of(client: MlflowClient) -> tracking.TrackedRun:
-    return tracking.open_run(places(), "")
+def run_of(client: MlflowClient) -> runs.TrackedRun:
+    return runs.open_run(places(), "")
 
 
 @pytest.mark.parametrize("state", ["FAILED", "CANCELED", "RUNNING"])
 def test_a_failure_is_told(store: MlflowClient, alerts: Alerts, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
     monkeypatch.setenv("SECATEUR_ALERT_URL", alerts.url)
-    tracking.set_tags(run_of(store), {"failure": "prune: keep must be in (0, 1], got 1.4"})
+    runs.set_tags(run_of(store), {"failure": "prune: keep must be in (0, 1], got 1.4"})
     assert finish(state, "", "summary.md") == "failed"
-    runs = store.search_runs([store.get_experiment_by_name("secateur").experiment_id])
-    assert [run.info.status for run in runs] == ["FAILED", "FAILED"]
+    found = store.search_runs([store.get_experiment_by_name("secateur").experiment_id])
+    assert [run.info.status for run in found] == ["FAILED", "FAILED"]
     text = Path("summary.md").read_text()
     assert "prune: keep must be in (0, 1], got 1.4" in text
     assert "| test_accuracy | 0.9 |" in text
@@ -58,8 +58,8 @@ def test_a_success_is_left_alone(
 ) -> None:
     """KFP may not know yet how the steps ended; the run in MLflow does."""
     monkeypatch.setenv("SECATEUR_ALERT_URL", alerts.url)
-    tracking.set_tags(run_of(store), {"failure": "prune: a node was lost"})  # and it was tried again
-    tracking.end_run(run_of(store), "FINISHED")
+    runs.set_tags(run_of(store), {"failure": "prune: a node was lost"})  # and it was tried again
+    runs.end_run(run_of(store), "FINISHED")
     assert finish(state, "", "summary.md") == "succeeded"
     assert "failure" not in run_of(store).tags
     assert store.get_run(run_of(store).run_id).info.status == "FINISHED"
@@ -81,8 +81,8 @@ def test_a_run_that_somebody_else_began_goes_on(
     """It runs until its owner ends it, which says nothing about the steps."""
     theirs = store.create_run(store.create_experiment("theirs", Path("theirs").absolute().as_uri())).info.run_id
     monkeypatch.setenv("MLFLOW_RUN_ID", theirs)
-    tracking.set_tags(run_of(store), tags)
-    arm = tracking.open_arm(run_of(store), "full-0.7", "full").run_id
+    runs.set_tags(run_of(store), tags)
+    arm = runs.open_arm(run_of(store), "full-0.7", "full").run_id
     assert finish(state, "", "summary.md") == ends
     assert store.get_run(theirs).info.status == "RUNNING"
     assert store.get_run(arm).info.status == ("FAILED" if ends == "failed" else "RUNNING")
@@ -121,7 +121,7 @@ def test_without_mlflow_an_open_end_is_a_success(workplace: Path) -> None:
 
 
 def test_figures_of_a_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    tracking.set_tags(run_of(store), {"registry_version": "digits/full-1/v1"})
+    runs.set_tags(run_of(store), {"registry_version": "digits/full-1/v1"})
     assert final_figures("run-1") == {"test_accuracy": "0.9", "registry_version": "digits/full-1/v1"}
     assert final_figures("run-2") == {}
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -130,7 +130,8 @@ def test_figures_of_a_run(store: MlflowClient, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_step_that_fails_says_so(workplace: Path) -> None:
     script = (
-        "from secateur import logs; from secateur.records.live import follow; from secateur.errors import InputError\n"
+        "from secateur import logs; from secateur.errors import InputError\n"
+        "from secateur.records.tracking.live import follow\n"
         "logs.configure('prune', 'full'); follow('prune', 'full')\n"
         "raise InputError('keep must be in (0, 1], got 1.4')"
     )

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from secateur.dataset.images import encode_bmp
 from secateur.dataset.table import Row, open_table, write_table
-from secateur.records import formats
-from secateur.records.formats import distinct, extension, file_name, safe_name
+from secateur.records.registry import formats
+from secateur.records.registry.formats import distinct, extension, file_name, safe_name
 
 names = st.text(max_size=300)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from secateur.errors import InputError
 from secateur.records.config import PublishConfig
-from secateur.records.gate import Card, Decision, decide, make_card
+from secateur.records.tracking.gate import Card, Decision, decide, make_card
 
 CHAMPION = Card("t" * 64, accuracy=0.9, per_class={"cat": 0.8, "dog": 1.0, "owl": None}, cost=1000, recall=0.7)
 fraction = st.floats(0, 1)

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from secateur.records import finishing, live, sending, spool, tracking
-from secateur.records.facts import Point, arm_key, curve_points
-from secateur.records.live import Live, follow
 from secateur.records.places import places
-from secateur.records.spool import Message, SpoolFile, read_messages
+from secateur.records.tracking import finishing, live, runs, sending, spool
+from secateur.records.tracking.facts import Point, arm_key, curve_points
+from secateur.records.tracking.live import Live, follow
+from secateur.records.tracking.spool import Message, SpoolFile, read_messages
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def test_without_a_server_or_a_run_nobody_is_told(workplace: Path, monkeypatch: 
 
 
 def test_a_step_does_not_import_mlflow(run: Path) -> None:
-    code = "import sys; from secateur.records.live import follow; follow('ingest').figures({'train': 3})\n"
+    code = "import sys; from secateur.records.tracking.live import follow; follow('ingest').figures({'train': 3})\n"
     code += "assert not {'mlflow', 'torch', 'dvc'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     (message,) = read_messages(*spool.message_files(run))[0]
@@ -275,7 +275,7 @@ def test_no_password_is_told(run: Path, monkeypatch: pytest.MonkeyPatch, caplog:
     def refuse(*_: Any) -> None:
         raise MlflowException("API request to https://ada:hunter2@example.org failed, https://t0ken@example.org too")
 
-    monkeypatch.setattr(tracking, "open_run", refuse)
+    monkeypatch.setattr(runs, "open_run", refuse)
     _, problems = sending.sync(run.parent)
     assert problems[0].endswith("API request to https://example.org failed, https://example.org too")
     assert finishing.open_quietly() == (None, None)

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from secateur.records import models, tracking
-from secateur.records.bundles import GATE_FILE, Bundle, promote
 from secateur.records.config import PublishConfig
-from secateur.records.gate import Card
 from secateur.records.places import places
-from secateur.records.tracking import TrackedRun, open_run
+from secateur.records.tracking import models, runs
+from secateur.records.tracking.bundles import GATE_FILE, Bundle, promote
+from secateur.records.tracking.gate import Card
+from secateur.records.tracking.runs import TrackedRun, open_run
 
 NAME = "pets"
 Candidate = tuple[TrackedRun, Bundle]
@@ -38,7 +38,7 @@ def candidate(store: str) -> Callable[[float], Candidate]:
 @pytest.fixture
 def _served(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a server, where nobody has a lock."""
-    monkeypatch.setattr(tracking, "sqlite_file", lambda _: None)
+    monkeypatch.setattr(runs, "sqlite_file", lambda _: None)
     monkeypatch.setattr(models, "sqlite_file", lambda _: None)
     monkeypatch.setattr(models, "SETTLE", 0.0)
 
@@ -95,7 +95,7 @@ def test_who_became_champion_meanwhile_is_not_passed_over(
     assert aliases(run.client) == (ends or {"candidate": "0.85", "champion": "0.9"})
     if rival == 0.85:
         assert run.client.get_model_version_by_alias(NAME, "champion").run_id == other.run_id
-    said = tracking.read_artifact(run.client, run.run_id, GATE_FILE)
+    said = runs.read_artifact(run.client, run.run_id, GATE_FILE)
     assert said is not None
     assert (said["promoted"], said["champion"]["run_id"]) == (decision.promoted, other.run_id)
     assert run.client.get_model_version(NAME, "2").tags["promotion"] == decision.sentence

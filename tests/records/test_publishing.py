@@ -23,17 +23,18 @@ from test_at_once import in_child
 from secateur.errors import InputError
 from secateur.files import read_json, write_json
 from secateur.pruning.mask import read_mask
-from secateur.records import delivery, publishing, spool, tracking
-from secateur.records.checkout import open_version
-from secateur.records.facts import arm_key, curve_points
+from secateur.records import publishing
 from secateur.records.git import git
 from secateur.records.outputs import code_version
 from secateur.records.places import places
 from secateur.records.publishing import PublishConfig, Published, publish
-from secateur.records.sending import sync
-from secateur.records.tracking import open_run
+from secateur.records.registry.checkout import open_version
+from secateur.records.registry.versions import Version
+from secateur.records.tracking import delivery, runs, spool
+from secateur.records.tracking.facts import arm_key, curve_points
+from secateur.records.tracking.runs import open_run
+from secateur.records.tracking.sending import sync
 from secateur.records.verifying import verify
-from secateur.records.versions import Version
 from secateur.training.saved import load_network
 
 
@@ -196,7 +197,7 @@ def test_a_step_that_failed_in_the_middle_goes_on(
 ) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", open_run(places(), "pipeline").run_id)
     with monkeypatch.context() as broken:
-        broken.setattr(tracking, "set_tags", Mock(side_effect=MlflowException("gone")))
+        broken.setattr(runs, "set_tags", Mock(side_effect=MlflowException("gone")))
         with pytest.raises(MlflowException, match="gone"):
             publish(PublishConfig(), **outputs.files)
     run_id = places().run_id
@@ -387,7 +388,7 @@ def test_a_candidate_that_breaks_a_rule_is_no_champion(
     assert (candidate.run_id, candidate.tags["promotion"]) == (second.run_id, second.promotion)
     tags = quick.get_run(second.run_id).data.tags
     assert (tags["promoted"], tags["promotion"]) == ("false", second.promotion)
-    said = tracking.read_artifact(quick, second.run_id, "gate.json")
+    said = runs.read_artifact(quick, second.run_id, "gate.json")
     assert said is not None
     assert (said["candidate"]["accuracy"], said["champion"]["candidate"]["accuracy"]) == (0.7, pytest.approx(0.85))
     third = publish(PublishConfig(promote_loss=0.2), **other_outputs.files | {"results_file": results})
@@ -400,9 +401,9 @@ def test_what_steps_told_before_is_there_once_and_what_they_did_not_is_added(
     monkeypatch.setenv("SECATEUR_RUN", "run-1")
     run = open_run(places(), "a run")
     config = read_json(outputs.files["model_folder"] / "run.json")["prune_config"]
-    arm = tracking.open_arm(run, arm_key(config), "multimodal-0.7")
+    arm = runs.open_arm(run, arm_key(config), "multimodal-0.7")
     history = read_json(outputs.files["model_folder"] / "seed-3" / "history.json")
-    tracking.log_metrics(arm, curve_points({3: history[:2]}), {})
+    runs.log_metrics(arm, curve_points({3: history[:2]}), {})
     made = publish(PublishConfig(), **outputs.files, embed_figures=[{"pictures": 5}, {"pictures": 7}])
     assert made.run_id == run.run_id
     for seed in (3, 4):

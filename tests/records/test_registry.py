@@ -5,8 +5,8 @@ from made_outputs import Outputs
 
 from secateur.errors import InputError
 from secateur.records.git import git
-from secateur.records.registry import create, open_or_create
-from secateur.records.versions import publish_mask
+from secateur.records.registry.repository import create, open_or_create
+from secateur.records.registry.versions import publish_mask
 
 
 @pytest.fixture

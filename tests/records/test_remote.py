@@ -16,9 +16,9 @@ from made_registry import publish_version
 import secateur
 from secateur.errors import InputError
 from secateur.records import git as git_module
-from secateur.records.checkout import check_out, open_version
 from secateur.records.git import git
-from secateur.records.registry import open_or_create, opened
+from secateur.records.registry.checkout import check_out, open_version
+from secateur.records.registry.repository import open_or_create, opened
 
 NAME = "my-pets/multimodal-0.7/v1"
 PASSWORD = "hunter2%2Fodd"

@@ -12,10 +12,10 @@ from mlflow import MlflowClient
 from mlflow.telemetry.utils import is_telemetry_disabled
 
 from secateur.errors import InputError
-from secateur.records import tracking
-from secateur.records.facts import Point
 from secateur.records.places import places
-from secateur.records.tracking import end_run, locked, log_metrics, open_arm, open_client, open_run
+from secateur.records.tracking import runs
+from secateur.records.tracking.facts import Point
+from secateur.records.tracking.runs import end_run, locked, log_metrics, open_arm, open_client, open_run
 
 
 def test_one_at_a_time_makes_a_store(workplace: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_store_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytes
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(tracking, "MlflowClient", killed)
+        patched.setattr(runs, "MlflowClient", killed)
         with pytest.raises(KeyboardInterrupt):
             open_client(f"sqlite:///{file}")
     assert [path.name for path in tmp_path.iterdir()] == [".mlflow.db.lock"]
@@ -110,8 +110,8 @@ def test_whoever_opens_a_pipeline_runs_run_finds_the_same_one(
 
 def test_without_a_lock_those_who_made_too_many_agree_on_one(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECATEUR_RUN", "run-1")
-    monkeypatch.setattr(tracking, "sqlite_file", lambda _: None)  # as of a server, which takes no lock
-    experiment = tracking.find_experiment(MlflowClient(store), "secateur", store)
+    monkeypatch.setattr(runs, "sqlite_file", lambda _: None)  # as of a server, which takes no lock
+    experiment = runs.find_experiment(MlflowClient(store), "secateur", store)
     barrier = Barrier(3, timeout=30)
 
     def make(_: int) -> str:
@@ -119,7 +119,7 @@ def test_without_a_lock_those_who_made_too_many_agree_on_one(store: str, monkeyp
         search = client.search_runs
         searches = iter([lambda *a: (barrier.wait(), search(*a))[1]])  # all look before any makes
         monkeypatch.setattr(client, "search_runs", lambda *a: next(searches, search)(*a))
-        return tracking.the_run(client, experiment, {"secateur.run": "run-1"}, "a run").info.run_id
+        return runs.the_run(client, experiment, {"secateur.run": "run-1"}, "a run").info.run_id
 
     with ThreadPoolExecutor(3) as pool:
         found = set(pool.map(make, range(3)))

@@ -8,9 +8,9 @@ from made_outputs import Outputs
 from made_registry import make_registry
 from mlflow import MlflowClient
 
-from secateur.records.checkout import open_version
 from secateur.records.git import author, git
 from secateur.records.publishing import Published
+from secateur.records.registry.checkout import open_version
 from secateur.records.verifying import verify
 
 PARTS = ["tag", "mask", "trajectory", "index", "table", "run", "run's mask", "model"]

@@ -11,10 +11,10 @@ from made_outputs import Outputs
 
 from secateur.errors import InputError
 from secateur.pruning.mask import read_mask
-from secateur.records import registry
 from secateur.records.git import git
-from secateur.records.registry import open_or_create
-from secateur.records.versions import Version, publish_mask
+from secateur.records.registry import repository
+from secateur.records.registry.repository import open_or_create
+from secateur.records.registry.versions import Version, publish_mask
 
 LINE = "my-pets/multimodal-0.7"
 
@@ -75,14 +75,14 @@ def test_the_same_mask_keeps_its_version(location: str, outputs: Outputs, other_
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, location: str, others: list[Outputs]) -> None:
     """Let others publish between this one's clone and its push."""
-    real = registry.push
+    real = repository.push
 
     def push(tree: Path, tags: Sequence[str]) -> None:
         if others:
             publish(location, others.pop(), run_id="theirs")
         real(tree, tags)
 
-    monkeypatch.setattr(registry, "push", push)
+    monkeypatch.setattr(repository, "push", push)
 
 
 def test_a_push_in_between_leads_to_the_next_number(
@@ -109,7 +109,7 @@ def test_a_push_of_the_same_mask_in_between_is_the_version(
 def test_a_registry_that_never_holds_still_is_given_up(
     location: str, outputs: Outputs, other_outputs: Outputs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "ATTEMPTS", 1)
+    monkeypatch.setattr(repository, "ATTEMPTS", 1)
     interrupt(monkeypatch, location, [other_outputs])
     with pytest.raises(InputError, match="registry must hold still"):
         publish(location, outputs)

@@ -11,9 +11,9 @@ import secateur
 from secateur.dataset.table import open_table
 from secateur.errors import InputError
 from secateur.files import read_json
-from secateur.records.checkout import check_out, open_version
 from secateur.records.git import git
-from secateur.records.withdrawal import Held, among, withdraw
+from secateur.records.registry.checkout import check_out, open_version
+from secateur.records.registry.withdrawal import Held, among, withdraw
 
 LINE = "my-pets/multimodal-0.7"
 

@@ -2,7 +2,7 @@
 
     <spool>/<key>/target.json     where the pipeline run's lines go; its MLflow run, once that is known
     <spool>/<key>/<step>.jsonl    what one step has to say, a line for each message
-    <spool>/<key>/bundle/         what `publish` has to say, see `secateur.records.bundles`
+    <spool>/<key>/bundle/         what `publish` has to say, see `secateur.records.tracking.bundles`
 
 The key is the pipeline run's. Nothing here imports MLflow, so that a step can speak without waiting for it.
 """
@@ -19,9 +19,9 @@ from pathlib import Path
 import fsspec
 
 from secateur.files import read_json, replacing, write_json
-from secateur.records.facts import Point
 from secateur.records.git import without_credentials
 from secateur.records.places import Places
+from secateur.records.tracking.facts import Point
 
 log = logging.getLogger(__name__)
 

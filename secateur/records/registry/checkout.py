@@ -14,12 +14,12 @@ from secateur.dataset.table import ImageTable, open_table
 from secateur.errors import InputError, require_choice
 from secateur.files import replacing, write_json
 from secateur.pruning.mask import MASK_FILE, Mask, read_mask, write_mask
-from secateur.records import formats
-from secateur.records.catalogue import all_versions, fetch, find
-from secateur.records.registry import absolute, opened
-from secateur.records.store import Store, open_store
-from secateur.records.tables import INDEX_FILE, TABLE
-from secateur.records.withdrawal import among, read_withdrawn
+from secateur.records.registry import formats
+from secateur.records.registry.catalogue import all_versions, fetch, find
+from secateur.records.registry.repository import absolute, opened
+from secateur.records.registry.store import Store, open_store
+from secateur.records.registry.tables import INDEX_FILE, TABLE
+from secateur.records.registry.withdrawal import among, read_withdrawn
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from secateur.dataset.shared import complete
 from secateur.dataset.table import ImageTable, open_table
-from secateur.records.store import SUFFIX, Store
+from secateur.records.registry.store import SUFFIX, Store
 
 TABLES = "tables"
 TABLE = "table"

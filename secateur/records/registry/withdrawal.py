@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 from secateur.errors import InputError
 from secateur.files import read_json, write_json
 from secateur.pruning.mask import MASK_FILE
-from secateur.records.catalogue import all_versions, fetch
-from secateur.records.registry import absolute, commit, opened, settle
-from secateur.records.store import Store, open_store
-from secateur.records.tables import INDEX_FILE
+from secateur.records.registry.catalogue import all_versions, fetch
+from secateur.records.registry.repository import absolute, commit, opened, settle
+from secateur.records.registry.store import Store, open_store
+from secateur.records.registry.tables import INDEX_FILE
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from secateur.files import replacing
 from secateur.records.git import without_credentials
-from secateur.records.live import FAILURE
 from secateur.records.places import check_server, places
+from secateur.records.tracking.live import FAILURE
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-    from secateur.records.tracking import TrackedRun
+    from secateur.records.tracking.runs import TrackedRun
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ def open_quietly() -> "tuple[TrackedRun, Run] | tuple[None, None]":
     try:
         where = places()
         check_server(where.tracking_uri)
-        from secateur.records import tracking
+        from secateur.records.tracking import runs
 
-        run = tracking.open_run(where, where.key or "")
+        run = runs.open_run(where, where.key or "")
         return run, run.client.get_run(run.run_id)
     except Exception as error:  # whatever it is, the alert has to go out
         log.warning("MLflow cannot be told how the run ended: %s", without_credentials(str(error)))
@@ -83,14 +83,14 @@ def mark_failed(run: "TrackedRun", reason: str, report: str) -> None:
     """Give an MLflow run, and those below it that have not ended, the status FAILED."""
     from mlflow.exceptions import MlflowException
 
-    from secateur.records import tracking
+    from secateur.records.tracking import runs
 
     try:
-        tracking.set_tags(run, {FAILURE: reason[:5000]})
+        runs.set_tags(run, {FAILURE: reason[:5000]})
         run.client.log_text(run.run_id, report, REPORT_FILE)
     except (MlflowException, OSError) as error:
         log.warning("MLflow does not take the reason: %s", without_credentials(str(error)))
-    tracking.end_run(run, "FAILED")
+    runs.end_run(run, "FAILED")
 
 
 def describe(key: str, reason: str, figures: Mapping[str, float]) -> str:
@@ -139,11 +139,11 @@ def final_figures(key: str) -> dict[str, str]:
     try:
         where = places()
         check_server(where.tracking_uri)
-        from secateur.records import tracking
+        from secateur.records.tracking import runs
 
-        client = tracking.open_client(where.tracking_uri)
+        client = runs.open_client(where.tracking_uri)
         experiment = client.get_experiment_by_name(where.experiment)
-        wanted = f"tags.`{tracking.KEY}` = '{key}'"
+        wanted = f"tags.`{runs.KEY}` = '{key}'"
         found = client.search_runs([experiment.experiment_id], wanted) if experiment else []
     except Exception as error:
         log.warning("MLflow cannot be asked for the figures: %s", without_credentials(str(error)))

@@ -1,6 +1,6 @@
 """The process that sends what steps have to say to MLflow, and `secateur sync`, which sends what was left.
 
-Sending twice does no harm: a point that is there is not sent again (`secateur.records.tracking.log_metrics`).
+Sending twice does no harm: a point that is there is not sent again (`secateur.records.tracking.runs.log_metrics`).
 """
 
 import logging
@@ -18,12 +18,12 @@ from mlflow.exceptions import MlflowException
 
 from secateur.errors import InputError
 from secateur.files import read_json, write_json
-from secateur.records import spool, tracking
-from secateur.records.bundles import send_bundle
 from secateur.records.git import without_credentials
-from secateur.records.live import PATIENCE
 from secateur.records.places import Places, ask, places
-from secateur.records.spool import Message
+from secateur.records.tracking import runs, spool
+from secateur.records.tracking.bundles import send_bundle
+from secateur.records.tracking.live import PATIENCE
+from secateur.records.tracking.spool import Message
 from secateur.state import STATE_VARIABLE
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ class Sender:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.sent = folder, spool.sent_bytes(folder)
-        self.runs: dict[str, tracking.TrackedRun] = {}
+        self.runs: dict[str, runs.TrackedRun] = {}
 
     def send(self) -> None:
         """Send all that is there and has not been sent.
@@ -55,7 +55,7 @@ class Sender:
         where = reached(target)
         try:
             if not self.runs:
-                self.runs[""] = tracking.open_run(where, target.name or target.key)
+                self.runs[""] = runs.open_run(where, target.name or target.key)
                 spool.note_run(self.folder, self.runs[""].run_id)
             for file in spool.message_files(self.folder):
                 self._send_file(file)
@@ -74,7 +74,7 @@ class Sender:
             AwayError: The server does not answer.
         """
         try:
-            tracking.end_run(self.runs[""], status)
+            runs.end_run(self.runs[""], status)
         except MlflowException as error:
             raise AwayError(without_credentials(str(error))) from error
 
@@ -87,12 +87,12 @@ class Sender:
             write_json(self.folder / spool.SENT_FILE, self.sent)
 
     def _send_messages(self, arm: str, messages: list[Message]) -> None:
-        run = self.runs.get(arm) or tracking.open_arm(self.runs[""], arm, arm.rpartition("-")[0])
+        run = self.runs.get(arm) or runs.open_arm(self.runs[""], arm, arm.rpartition("-")[0])
         self.runs[arm] = run
         try:
-            tracking.log_params(run, merged([m.params for m in messages]))
-            tracking.set_tags(run, merged([m.tags for m in messages]))
-            tracking.log_metrics(run, [point for m in messages for point in m.points], {})
+            runs.log_params(run, merged([m.params for m in messages]))
+            runs.set_tags(run, merged([m.tags for m in messages]))
+            runs.log_metrics(run, [point for m in messages for point in m.points], {})
         except MlflowException as error:
             if error.error_code not in REFUSED:
                 raise

@@ -22,10 +22,10 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from secateur.files import read_json
-from secateur.records.exporting import EXAMPLE_FILE, INFO_FILE, PROGRAM_FILE
-from secateur.records.gate import Decision
 from secateur.records.places import sqlite_file
-from secateur.records.tracking import SETTLE, TrackedRun
+from secateur.records.tracking.exporting import EXAMPLE_FILE, INFO_FILE, PROGRAM_FILE
+from secateur.records.tracking.gate import Decision
+from secateur.records.tracking.runs import SETTLE, TrackedRun
 
 logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)  # it misses pip, which uv does not install
 
@@ -40,7 +40,7 @@ def log_model(run: TrackedRun, export: Path, name: str, params: Mapping[str, str
 
     Args:
         run: Where.
-        export: What `secateur.records.exporting` wrote.
+        export: What `secateur.records.tracking.exporting` wrote.
         name: In the model registry.
         params: Shown beside the model.
     """

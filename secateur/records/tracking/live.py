@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from secateur.logs import sentence
-from secateur.records.facts import arm_key, arm_params, epoch_points, step_points
 from secateur.records.places import Places, places
-from secateur.records.spool import Message, SpoolFile, begin, carry_off, waiting
+from secateur.records.tracking.facts import arm_key, arm_params, epoch_points, step_points
+from secateur.records.tracking.spool import Message, SpoolFile, begin, carry_off, waiting
 from secateur.state import STATE_VARIABLE
 
 if TYPE_CHECKING:
@@ -160,7 +160,14 @@ def sender(
     status: list[str] = []
     with open(messages or os.devnull, "ab") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "secateur.records.sending", str(folder), silent, *([str(own)] if own else [])],
+            [
+                sys.executable,
+                "-m",
+                "secateur.records.tracking.sending",
+                str(folder),
+                silent,
+                *([str(own)] if own else []),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=file if messages else None,

@@ -16,7 +16,7 @@ import yaml
 from secateur.errors import InputError
 from secateur.files import replacing
 from secateur.records.git import is_url, without_credentials
-from secateur.records.registry import REMOTE, require
+from secateur.records.registry.repository import REMOTE, require
 
 log = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ from mlflow.exceptions import MlflowException
 
 from secateur.errors import InputError
 from secateur.files import read_json, replacing
-from secateur.records.facts import DIGEST_LENGTH, Point
 from secateur.records.git import without_credentials
 from secateur.records.places import SQLITE, Places, sqlite_file
+from secateur.records.tracking.facts import DIGEST_LENGTH, Point
 
 BATCH = 1000  # metrics that MLflow takes in one call
 KEY, ARM, PARENT = "secateur.run", "secateur.arm", "mlflow.parentRunId"  # tags by which a run is found

@@ -8,9 +8,9 @@ from typing import Any
 
 from secateur.errors import InputError
 from secateur.files import read_json
-from secateur.records.store import SUFFIX, Pointer, Store
-from secateur.records.tables import INDEX_FILE, TABLE, table_path
-from secateur.records.versions import MASKS, VERSION_FILE
+from secateur.records.registry.store import SUFFIX, Pointer, Store
+from secateur.records.registry.tables import INDEX_FILE, TABLE, table_path
+from secateur.records.registry.versions import MASKS, VERSION_FILE
 
 FETCHED = "fetched"  # folder beside the tree
 SCHEMA_VERSION = 2  # of version.json

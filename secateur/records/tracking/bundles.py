@@ -2,7 +2,7 @@
 
 bundle.json    parameters, tags, figures, curves, arms, the data set, the model's name, and the gate's rules
 artifacts/     mask, report, results
-export/        the model, see `secateur.records.exporting`; a sweep has none
+export/        the model, see `secateur.records.tracking.exporting`; a sweep has none
 
 Whoever reads it needs nothing else of the pipeline run.
 """
@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from secateur.files import read_json, write_json
 from secateur.records.config import PublishConfig
-from secateur.records.facts import Point
-from secateur.records.gate import Card, Decision, decide
 from secateur.records.git import without_credentials
+from secateur.records.tracking.facts import Point
+from secateur.records.tracking.gate import Card, Decision, decide
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-    from secateur.records.tracking import TrackedRun
+    from secateur.records.tracking.runs import TrackedRun
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ COMPLETED = "secateur.completed_by"  # tag of a run whose mask and model another
 class ArmFacts:
     """What MLflow is told about one arm, in a run below the pipeline run's."""
 
-    arm: str  # see `secateur.records.facts.arm_key`
+    arm: str  # see `secateur.records.tracking.facts.arm_key`
     params: Mapping[str, str]
     points: tuple[Point, ...]
     figures: Mapping[str, float]
@@ -84,16 +84,16 @@ def send_bundle(run: "TrackedRun", folder: Path) -> Decision | None:
     Returns:
         What became of the model; None where there is none.
     """
-    from secateur.records import models, tracking
+    from secateur.records.tracking import models, runs
 
     bundle, decision = read_bundle(folder), None
-    tracking.log_params(run, bundle.params)
-    tracking.log_dataset(run, bundle.dataset)
+    runs.log_params(run, bundle.params)
+    runs.log_dataset(run, bundle.dataset)
     for facts in bundle.arms:
-        arm = tracking.open_arm(run, facts.arm, facts.arm.rpartition("-")[0])
-        tracking.log_params(arm, facts.params)
-        tracking.log_metrics(arm, facts.points, facts.figures)
-        tracking.end_run(arm, "FINISHED")
+        arm = runs.open_arm(run, facts.arm, facts.arm.rpartition("-")[0])
+        runs.log_params(arm, facts.params)
+        runs.log_metrics(arm, facts.points, facts.figures)
+        runs.end_run(arm, "FINISHED")
     run.client.log_artifacts(run.run_id, str(folder / ARTIFACTS))
     model_id, tags = None, dict(bundle.tags)
     if bundle.model_name:
@@ -101,9 +101,9 @@ def send_bundle(run: "TrackedRun", folder: Path) -> Decision | None:
         model_id = str(model.model_id)
         decision = promote(run, bundle)
         tags |= {"promoted": json.dumps(decision.promoted), "promotion": decision.sentence}
-    tracking.log_metrics(run, bundle.points, bundle.figures, model_id)
-    tracking.set_tags(run, tags)
-    tracking.end_run(run, "FINISHED")
+    runs.log_metrics(run, bundle.points, bundle.figures, model_id)
+    runs.set_tags(run, tags)
+    runs.end_run(run, "FINISHED")
     if bundle.completes:
         complete(run, bundle, folder)
     return decision
@@ -117,25 +117,25 @@ def complete(run: "TrackedRun", bundle: Bundle, folder: Path) -> None:
     """
     from mlflow.exceptions import MlflowException
 
-    from secateur.records import models, tracking
+    from secateur.records.tracking import models, runs
 
     try:
-        named = tracking.find_run(run.client, bundle.completes)
+        named = runs.find_run(run.client, bundle.completes)
         if named is None or "registry_version" in named.tags:
             return
         run.client.log_artifacts(named.run_id, str(folder / ARTIFACTS / MASK), MASK)
         models.ready_model(named, folder / EXPORT, bundle.params)
         tags = {tag: bundle.tags[tag] for tag in ("mask_digest", "data_digest", "registry", "registry_version")}
-        tracking.set_tags(named, tags | {COMPLETED: run.run_id})
+        runs.set_tags(named, tags | {COMPLETED: run.run_id})
     except (MlflowException, OSError) as error:
         log.warning("MLflow's run %s stays without a model: %s", bundle.completes, without_credentials(str(error)))
 
 
 def promote(run: "TrackedRun", bundle: Bundle) -> Decision:
     """Make the candidate the champion if it passes; where another one became champion meanwhile, decide again."""
-    from secateur.records import models, tracking
+    from secateur.records.tracking import models, runs
 
-    with tracking.one_at_a_time(run.client.tracking_uri):
+    with runs.one_at_a_time(run.client.tracking_uri):
         first = champion = models.holder(run.client, bundle.model_name, models.CHAMPION)
         if champion is not None and champion.run_id == run.run_id:
             return Decision(True, ("it is the champion already",))
@@ -152,9 +152,9 @@ def promote(run: "TrackedRun", bundle: Bundle) -> Decision:
 
 def judge(run: "TrackedRun", bundle: Bundle, champion: "ModelVersion | None", rival: bool) -> Decision:
     """Decide about the candidate, and keep the decision with what it rests on."""
-    from secateur.records import tracking
+    from secateur.records.tracking import runs
 
-    said = tracking.read_artifact(run.client, champion.run_id, GATE_FILE) if champion is not None else None
+    said = runs.read_artifact(run.client, champion.run_id, GATE_FILE) if champion is not None else None
     card = Card(**said["candidate"]) if said else None
     comparable = champion is None or card is not None
     decision = decide(PublishConfig(**bundle.rules), Card(**bundle.card), card, comparable=comparable, rival=rival)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from secateur.errors import InputError
-from secateur.records import spool
-from secateur.records.bundles import send_bundle
 from secateur.records.places import Places, check_server, places
+from secateur.records.tracking import spool
+from secateur.records.tracking.bundles import send_bundle
 from secateur.state import STATE_VARIABLE
 
 if TYPE_CHECKING:
-    from secateur.records.tracking import TrackedRun
+    from secateur.records.tracking.runs import TrackedRun
 
 UNDECIDED = "undecided: MLflow is away; what it is to be told is kept, and sent by the next run or `secateur sync`"
 
@@ -98,12 +98,12 @@ def keep(where: Places, bundle: Path | None) -> Delivered:
 @contextmanager
 def tracked(where: Places, name: str) -> Iterator["TrackedRun"]:
     """The MLflow run; one begun here ends as failed if the block fails, another's is left for a second attempt."""
-    from secateur.records import tracking
+    from secateur.records.tracking import runs
 
-    run = tracking.open_run(where, name)
+    run = runs.open_run(where, name)
     try:
         yield run
     except BaseException:
         if run.created:
-            tracking.end_run(run, "FAILED")
+            runs.end_run(run, "FAILED")
         raise

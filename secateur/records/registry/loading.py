@@ -10,8 +10,8 @@ from PIL import Image
 from secateur.dataset.images import decode
 from secateur.errors import InputError
 from secateur.pruning.mask import Mask, read_mask
-from secateur.records.checkout import open_version
 from secateur.records.places import places
+from secateur.records.registry.checkout import open_version
 
 
 def load_mask(where: str | Path, registry: str | Path | None = None) -> Mask:

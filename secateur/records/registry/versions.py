@@ -19,9 +19,9 @@ from typing import Any
 from secateur.files import read_json
 from secateur.pruning.mask import MASK_FILE, TRAJECTORY_FILE
 from secateur.records.git import author, git
-from secateur.records.registry import commit, opened, settle
-from secateur.records.store import SUFFIX, open_store
-from secateur.records.tables import put_table
+from secateur.records.registry.repository import commit, opened, settle
+from secateur.records.registry.store import SUFFIX, open_store
+from secateur.records.registry.tables import put_table
 
 log = logging.getLogger(__name__)
 

@@ -1,9 +1,9 @@
 """The registry: a git repository that holds DVC pointers, and a DVC remote, the store, that holds the data.
 
 .dvc/config                     where the store is, so that `git clone` and `dvc pull` bring back what was published
-masks/<version>/                one folder for each version, see `secateur.records.versions`
-tables/<data digest>/           the data set that versions were made from, see `secateur.records.tables`
-withdrawn.json                  samples that were withdrawn, see `secateur.records.withdrawal`
+masks/<version>/                one folder for each version, see `secateur.records.registry.versions`
+tables/<data digest>/           the data set that versions were made from, see `secateur.records.registry.tables`
+withdrawn.json                  samples that were withdrawn, see `secateur.records.registry.withdrawal`
 """
 
 import os
