@@ -64,9 +64,9 @@ def class_posterior(log_p_NC: Floats, transition_CC: Floats, label_N: Labels) ->
 def smoothed_transitions(count_CC: Floats) -> Floats:
     """Transitions by counts of true class (row) and given label (column), float64 (C, C); rows sum to 1.
 
-    Ten counts for each class are added to each row, as right and as wrong as all rows together are: of 1, 3, 10 and 30
-    that number makes held-out labels of CIFAR-10N likeliest. With one in each cell instead, which says that nearly all
-    labels of many small classes are wrong, twice as many right ones would be refused.
+    Ten counts for each class are added to each row, as right and as wrong as all rows together are: that number makes
+    held-out labels of CIFAR-10N likeliest. With one in each cell instead, which says that nearly all labels of many
+    small classes are wrong, twice as many right ones would be refused.
     """
     smoothed_CC = count_CC + even_transitions((np.trace(count_CC) + 1) / (count_CC.sum() + 2), len(count_CC))
     return np.asarray(smoothed_CC / smoothed_CC.sum(axis=1, keepdims=True))
