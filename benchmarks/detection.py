@@ -290,8 +290,8 @@ def write_record(folder: Path) -> None:
         "## What was settled by held-out given labels",
         "",
         "Their likelihood, where each half's is judged by what was fitted to the other, less that of what was chosen",
-        f"(a matrix that calibrates CLIP's similarities, a prior of {consistency.PRIOR} counts for each class over each",
-        "row of the transitions); nats a thousand samples.",
+        f"(a matrix over CLIP's similarities, a prior of {consistency.PRIOR} counts for each class over a row of the",
+        "transitions); nats a thousand samples.",
         "",
         *settled_table(results),
     ]

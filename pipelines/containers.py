@@ -43,14 +43,23 @@ def find_image(image: str) -> str:
         raise InputError(f"image must be one that the engine has (`make images` builds it), got {image!r}") from error
     except DockerException as error:
         host = os.environ.get("DOCKER_HOST") or "the usual socket"
-        raise InputError(f"DOCKER_HOST must lead to a container engine, got {host}: {error}") from error
+        sentence = f"DOCKER_HOST must lead to a container engine that runs, got {host}: {root_cause(error)}"
+        raise InputError(sentence) from error
     return next((tag for tag in tags if tag.endswith(f"/{image}")), image)
+
+
+def root_cause(error: BaseException) -> str:
+    """What the system said, of an error that libraries have wrapped; else what the error says."""
+    inner: BaseException | None = error
+    while inner is not None and not (isinstance(inner, OSError) and inner.strerror):
+        inner = inner.__cause__ or inner.__context__
+    return str(inner.strerror if isinstance(inner, OSError) else error)
 
 
 def container_options(
     home: Path, run: str, arguments: Mapping[str, Any], environment: Mapping[str, str]
 ) -> dict[str, Any]:
-    """What the containers of a run are started with: the same paths, the same user and the same settings as processes.
+    """What the containers of a run are started with: the same paths and the same settings as processes.
 
     Args:
         home: The run's home; containers write there.
@@ -68,7 +77,6 @@ def container_options(
     read = {Path(v) for v in arguments.values() if isinstance(v, str) and Path(v).is_absolute() and Path(v).exists()}
     mounts = dict.fromkeys((str(f) for f in written if f == home or home not in f.parents), False)
     return {
-        "user": f"{os.getuid()}:{os.getgid()}",
         "environment": sorted({name for name in os.environ if name.startswith(PASSED_ON)} | own.keys()),
         "home": str(user),
         "mounts": {str(path): True for path in sorted(read) if str(path) not in mounts} | mounts,
@@ -98,8 +106,10 @@ def docker_runner(options: Mapping[str, Any]) -> "DockerRunner":
     from kfp.local import DockerRunner, docker_task_handler
 
     docker_task_handler.run_docker_container = run_container
+    with engine() as client:
+        user = own_user(client.info())
     return DockerRunner(
-        user=options["user"],
+        user=user,
         environment={name: os.environ[name] for name in options["environment"]}
         | {"HOME": options["home"], "USER": "secateur"},  # the user need not be known to the image
         mounts=[Mount(path, path, "bind", read_only) for path, read_only in options["mounts"].items()],
@@ -108,6 +118,19 @@ def docker_runner(options: Mapping[str, Any]) -> "DockerRunner":
         shm_size=SHARED_MEMORY,
         healthcheck={"test": ["NONE"]},
     )
+
+
+def own_user(engine: Mapping[str, Any]) -> str:
+    """Who has to be the user in a container, so that what it writes belongs to the user of this process.
+
+    Args:
+        engine: What it says of itself. To one that is not root, the root of its containers is who runs the engine.
+
+    >>> own_user({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]})  # Docker's
+    '0:0'
+    """
+    rootless = engine.get("Rootless") or "name=rootless" in (engine.get("SecurityOptions") or ())
+    return "0:0" if rootless else f"{os.getuid()}:{os.getgid()}"
 
 
 def run_container(client: "DockerClient", image: str, command: list[str], volumes: object, **options: Any) -> int:
@@ -161,6 +184,11 @@ def run_once(home: Path, options: list[str]) -> dict[str, str]:
 def main() -> None:
     """Run the pipeline both ways, and end with 1 unless the masks are the same, byte for byte."""
     image, *options = sys.argv[1:]
+    try:
+        find_image(image)  # before the first run, not after
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     digests = []
     with tempfile.TemporaryDirectory(prefix="secateur-") as folder:
         for name, where in (("processes", []), ("containers", ["--image", image])):

@@ -1,6 +1,7 @@
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 from fnmatch import fnmatch
 from importlib import metadata
@@ -80,7 +81,10 @@ def test_both_images_run_as_the_user_that_pods_ask_for() -> None:
         assert re.findall(r"^USER (\d+)", stage, re.MULTILINE) == [str(USER)]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="images hold Linux, and its shared libraries")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="images hold Linux, and its shared libraries")
+
+
+@LINUX
 def test_the_cpu_image_keeps_what_is_linked(tmp_path: Path) -> None:
     # Pillow in PyTorch's place: _imaging links libjpeg, and only _webp links libwebp.
     libraries = Path(PIL.__file__).parents[1] / "pillow.libs"
@@ -93,3 +97,25 @@ def test_the_cpu_image_keeps_what_is_linked(tmp_path: Path) -> None:
     (tmp_path / "nvidia" / "__init__.py").touch()
     spare = runpy.run_path(str(ROOT / "images" / "without_gpu.py"))["spare"]
     assert spare(tmp_path) == [tmp_path / "nvidia" / "lib" / "opened.so"]
+
+
+@LINUX
+@pytest.mark.skipif(
+    not shutil.which("ld"), reason="stubs are made with binutils, which the build of the image installs"
+)
+def test_a_stub_loads_in_a_librarys_place_and_its_functions_fail(tmp_path: Path) -> None:
+    # Again Pillow: _imaging and libtiff ask for versioned functions of libjpeg.
+    pillow = Path(PIL.__file__).parent
+    shutil.copytree(pillow.parent / "pillow.libs", tmp_path / "pillow.libs")
+    (tmp_path / "PIL").mkdir()
+    extension = Path(shutil.copy(next(pillow.glob("_imaging.*.so")), tmp_path / "PIL"))
+    [jpeg], [tiff] = (list((tmp_path / "pillow.libs").glob(f"lib{name}-*.so*")) for name in ("jpeg", "tiff"))
+    tools = runpy.run_path(str(ROOT / "images" / "without_gpu.py"))
+    given, asked = tools["names"]([jpeg], "--defined-only"), tools["names"]([extension, tiff], "--undefined-only")
+    tools["hollow"](jpeg, {name: given[name] for name in given.keys() & asked.keys()})
+
+    code = "import ctypes, sys; ctypes.CDLL(sys.argv[1]); print(ctypes.CDLL(sys.argv[2]).jpeg_start_decompress(None))"
+    load = [sys.executable, "-c", code, str(extension), str(jpeg)]
+    assert subprocess.run(load, capture_output=True, text=True, check=True).stdout == "1\n"
+    tools["hollow"](jpeg, {"jpeg_start_decompress": given["jpeg_start_decompress"]})
+    assert "undefined symbol: jpeg_" in subprocess.run(load, capture_output=True, text=True, check=False).stderr

@@ -27,6 +27,7 @@ class Engine(ThreadingHTTPServer):
 
     Attributes:
         bodies: Of all that asked for a container, by its id.
+        says: What it says of itself.
     """
 
     daemon_threads = True
@@ -35,6 +36,7 @@ class Engine(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.bodies: dict[str, dict[str, Any]] = {}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.says: dict[str, Any] = {"SecurityOptions": []}
 
     @property
     def host(self) -> str:
@@ -63,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
             case ["version"]:
                 self.answer({"ApiVersion": "1.41"})
             case ["info"]:
-                self.answer({"SecurityOptions": []})
+                self.answer(self.server.says)
             case ["images", "json"]:
                 self.answer([{"Id": name} for name in TAGS])
             case ["images", *name, "json"]:

@@ -15,7 +15,7 @@ from docker_engine import IMAGE, Engine, docker_engine
 
 from secateur.errors import InputError
 from secateur.pipelines import containers
-from secateur.pipelines.containers import LABEL, container_options, find_image
+from secateur.pipelines.containers import LABEL, container_options, docker_runner, find_image
 from secateur.pipelines.events import Event
 from secateur.pipelines.local import Home, StepError, run_pipeline
 
@@ -104,9 +104,47 @@ def test_the_engines_own_name_of_an_image(engine: Engine, monkeypatch: pytest.Mo
     assert (find_image(IMAGE), find_image("more:1")) == (IMAGE, "localhost/more:1")
     with pytest.raises(InputError, match=r"^image must be one that the engine has \(.*\), got 'toy:2'$"):
         find_image("toy:2")
-    monkeypatch.setenv("DOCKER_HOST", "tcp://127.0.0.1:9")
-    with pytest.raises(InputError, match=r"^DOCKER_HOST must lead to a container engine, got tcp://127.0.0.1:9: "):
-        find_image(IMAGE)
+
+
+@pytest.mark.parametrize(
+    ("host", "reason"),
+    [
+        ("tcp://127.0.0.1:9", "Connection refused"),
+        ("nowhere", "Invalid bind address format: port is required: nowhere"),
+    ],
+)
+def test_an_engine_that_is_away(
+    host: str, reason: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", host)
+    monkeypatch.setattr(containers, "run_once", lambda *_: pytest.fail("it is to be told before anything is run"))
+    monkeypatch.setattr(sys, "argv", ["containers", IMAGE])
+    with pytest.raises(SystemExit) as end:
+        containers.main()
+    sentence = f"error: DOCKER_HOST must lead to a container engine that runs, got {host}: {reason}\n"
+    assert (end.value.code, capsys.readouterr().err) == (2, sentence)
+
+
+@pytest.mark.parametrize(
+    ("says", "user"),
+    [
+        ({"SecurityOptions": ["name=seccomp,profile=default"]}, None),
+        ({"SecurityOptions": None, "Rootless": False}, None),
+        ({"SecurityOptions": ["name=seccomp,profile=default", "name=rootless"]}, "0:0"),  # Docker
+        ({"SecurityOptions": ["name=seccomp,profile=default"], "Rootless": True}, "0:0"),  # podman
+    ],
+)
+def test_what_containers_write_belongs_to_who_runs_the_command(
+    says: dict[str, Any], user: str | None, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kfp.local import docker_task_handler
+
+    monkeypatch.setattr(docker_task_handler, "run_docker_container", None)
+    monkeypatch.setattr(os, "getuid", lambda: 501)
+    monkeypatch.setattr(os, "getgid", lambda: 20)
+    engine.says = says
+    runner = docker_runner({"environment": [], "home": "/home", "mounts": {}, "labels": {}})
+    assert runner.container_run_args["user"] == (user or "501:20")
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -118,6 +156,7 @@ def test_masks_are_compared(same: bool, monkeypatch: pytest.MonkeyPatch, capsys:
         return {"mask": "1", "mask.parquet": "2" if same or "--image" in options else "3"}
 
     monkeypatch.setattr(containers, "run_once", run_once)
+    monkeypatch.setattr(containers, "find_image", str)
     monkeypatch.setattr(sys, "argv", ["containers", "toy:1", "--keep", "0.5"])
     if same:
         containers.main()
