@@ -85,7 +85,8 @@ def embed_shard(
         np.save(temporary / TEXTS_FILE, text_CD, allow_pickle=False)
         counts = {"pictures": len(row_N), "embedded": len(row_N) - reused, "reused": reused}
         made_of = {"dataset": {"name": table.info.name, "digest": table.info.digest}, "shard": shard, "prompts": texts}
-        write_json(temporary / INFO_FILE, model | made_of | counts | {"width": text_CD.shape[1]})
+        digests = {name: file_digest(temporary / name) for name in (IMAGES_FILE, TEXTS_FILE)}
+        write_json(temporary / INFO_FILE, model | made_of | counts | {"width": text_CD.shape[1], "digests": digests})
     log.info("embedded %s, reused %s", f"{counts['embedded']:,}", f"{reused:,}")
     return counts | {"seconds": time.monotonic() - started}
 

@@ -12,12 +12,12 @@ import pyarrow as pa
 
 from secateur.dataset.table import ImageTable
 from secateur.errors import InputError
-from secateur.files import read_json
+from secateur.files import file_digest, read_json
 
 SCHEMA_VERSION = 2
 IMAGES_FILE, TEXTS_FILE, INFO_FILE = "embeddings.arrow", "texts.npy", "embeddings.json"
 ROWS_PER_BATCH = 8192
-OF_ONE_SHARD = ("shard", "pictures", "embedded", "reused")  # what `embeddings.json` says of a shard alone
+OF_ONE_SHARD = ("shard", "pictures", "embedded", "reused", "digests")  # what `embeddings.json` says of a shard alone
 
 Floats = npt.NDArray[np.float32]
 
@@ -128,7 +128,7 @@ def read_info(folder: Path, table: ImageTable) -> dict[str, Any]:
     """Read what made a shard's embeddings.
 
     Raises:
-        InputError: They are not there, or of another data set.
+        InputError: They are not there, damaged, or of another data set.
     """
     if not (folder / INFO_FILE).is_file():
         raise InputError(f"embeddings must be a folder with {INFO_FILE}, got {str(folder)!r}")
@@ -137,4 +137,9 @@ def read_info(folder: Path, table: ImageTable) -> dict[str, Any]:
         raise InputError(
             f"embeddings must be of data set {table.info.digest[:12]}, got {info['dataset']['digest'][:12]}"
         )
+    for name in (IMAGES_FILE, TEXTS_FILE):
+        digest = info.get("digests", {}).get(name, "none")
+        found = file_digest(folder / name) if (folder / name).is_file() else "no file"
+        if found != digest:
+            raise InputError(f"{name} must have the SHA-256 that {INFO_FILE} says, {digest[:12]}, got {found[:12]}")
     return info

@@ -401,3 +401,17 @@ def test_shards_must_be_made_alike(field, embed_all, table_folder):
     write_json(Path(folders[1]) / "embeddings.json", info | {field: "another"})
     with pytest.raises(InputError, match="embeddings must be made by one CLIP"):
         open_embeddings(folders, open_table(table_folder))
+
+
+@pytest.mark.parametrize("name", ["embeddings.arrow", "texts.npy"])
+def test_embeddings_with_one_other_byte_are_refused(embed_all, table_folder, name):
+    folders, _ = embed_all()
+    file = Path(folders[0]) / name
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^{name} must have the SHA-256 that embeddings.json says, .*, got "):
+        open_embeddings(folders, open_table(table_folder))
+    file.unlink()
+    with pytest.raises(InputError, match=r", got no file$"):
+        open_embeddings(folders, open_table(table_folder))
