@@ -48,6 +48,7 @@ SETS = (*PEOPLE, *(f"symmetric{rate}" for rate in RATES))
 AUDITED, AUDITS = 200, 200
 BINS = 10
 PRIORS = (1, 3, 30, 100)
+NO_MATRIX = "a factor for each class, no matrix"
 OURS = ("combined", "clip", "clip, adapted", "neighbours", "probe")
 PEERS = ("cleanlab confident learning", "cleanlab label quality", "cleanlab Datalab")
 
@@ -135,13 +136,18 @@ def held_out_likelihood(
     return total / len(label_N)
 
 
+def prior_of(count: int) -> str:
+    """How the record calls a prior."""
+    return f"a prior of {count} for each class"
+
+
 def settled(similarity_NC: npt.NDArray[np.float32], label_N: npt.NDArray[np.int32], key_N: Keys) -> dict[str, float]:
     """Held-out likelihood of what might have been, less that of what is, in nats a thousand samples."""
     given = (similarity_NC, label_N, key_N)
     is_so = held_out_likelihood(*given, matrix=True, prior=consistency.PRIOR)
-    others = {"a factor for each class, no matrix": held_out_likelihood(*given, matrix=False, prior=consistency.PRIOR)}
+    others = {NO_MATRIX: held_out_likelihood(*given, matrix=False, prior=consistency.PRIOR)}
     for prior in PRIORS:
-        others[f"a prior of {prior} for each class"] = held_out_likelihood(*given, matrix=True, prior=prior)
+        others[prior_of(prior)] = held_out_likelihood(*given, matrix=True, prior=prior)
     return {name: 1000 * (value - is_so) for name, value in others.items()}
 
 
@@ -234,7 +240,7 @@ def rate_table(results: dict[str, Any]) -> list[str]:
 def settled_table(results: dict[str, Any]) -> list[str]:
     """A Markdown table of what might have been, by label sets."""
     lines = ["| instead | " + " | ".join(results) + " | mean |", "|---|" + "---:|" * (len(results) + 1)]
-    for name in next(iter(results.values()))["settled"]:
+    for name in (NO_MATRIX, *map(prior_of, PRIORS)):
         values = [found["settled"][name] for found in results.values()]
         lines.append(f"| {name} | " + " | ".join(f"{v:+.2f}" for v in [*values, float(np.mean(values))]) + " |")
     return lines
