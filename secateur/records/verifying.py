@@ -1,6 +1,7 @@
 """Whether all that a version names is there, and is what it was: in git, in the store, and in MLflow."""
 
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
@@ -41,14 +42,15 @@ class Check:
     detail: str  # what was found; why it is not fine
 
 
-def verify(version: Opened, tracking_uri: str) -> Iterator[Check]:
+def verify(version: Opened, tracking_uri: str | None = None) -> Iterator[Check]:
     """Check all that a version names.
 
     Args:
         version: What `checkout.open_version` gave.
-        tracking_uri: The MLflow store with its run.
+        tracking_uri: The MLflow store with its run, if not the one that the version names.
     """
     name = version.facts["version"]
+    tracking_uri = tracking_uri or find_tracking(version.facts["mlflow"]["tracking_uri"])
     checks: list[tuple[str, Callable[[], str]]] = [
         ("tag", lambda: check_tag(version)),
         ("mask", lambda: version.published_mask().digest),
@@ -109,6 +111,12 @@ def verify_tracked(version: Opened, tracking_uri: str) -> Iterator[Check]:
     yield attempt(name, "run", lambda: check_run(client, version.facts))
     yield attempt(name, "run's mask", lambda: check_logged_mask(client, version.facts))
     yield attempt(name, "model", lambda: check_model(client, version.facts))
+
+
+def find_tracking(named: str) -> str:
+    """The MLflow store that a version names; where that is a file of another machine, the one of the environment."""
+    file = sqlite_file(named)
+    return named if file is None or file.is_file() else os.environ.get("MLFLOW_TRACKING_URI", named)
 
 
 def connect(tracking_uri: str) -> "MlflowClient":

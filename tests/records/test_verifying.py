@@ -38,10 +38,16 @@ def moved(published: tuple[Path, Published], tmp_path: Path, monkeypatch: pytest
         away.rename(work)
 
 
-def test_all_that_a_version_names_is_there(moved: Path, published: tuple[Path, Published]) -> None:
+@pytest.mark.parametrize("by_environment", [False, True])
+def test_all_that_a_version_names_is_there(
+    moved: Path, published: tuple[Path, Published], monkeypatch: pytest.MonkeyPatch, *, by_environment: bool
+) -> None:
     _, made = published
+    uri = f"sqlite:///{moved}/mlflow.db"
+    if by_environment:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with open_version(str(moved / "registry.git"), made.version) as version:
-        checks = list(verify(version, f"sqlite:///{moved}/mlflow.db"))
+        checks = list(verify(version, None if by_environment else uri))
     assert [(check.what, check.fine) for check in checks] == [(part, True) for part in PARTS], checks
     assert checks[1].detail == checks[6].detail == made.mask_digest
 
