@@ -1,6 +1,5 @@
 """A stratified sample for a person to judge, and what the judgements make of the findings."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,7 @@ import numpy.typing as npt
 
 from secateur.errors import InputError, require_range
 from secateur.semantics.consistency import Floats
-from secateur.semantics.findings import Estimate, Findings
-from secateur.semantics.signals import margins, suggestions
+from secateur.semantics.findings import Estimate, Findings, with_probability
 from secateur.streams import Keys, shuffled, stream_seed
 
 STRATA = 20
@@ -97,7 +95,7 @@ def calibrate(
     calibrated_N = np.interp(rank_N, [0.0, *middle_S, 1.0], [0.0, *height_S, 1.0])
     doubt_N = calibrated_N.copy()
     doubt_N[position_A] = judged_wrong_A
-    return with_probability(findings, label_N, calibrated_N, doubt_N, rate, len(position_A))
+    return with_probability(findings, label_N.astype(np.int32), calibrated_N, doubt_N, rate, len(position_A))
 
 
 def check_judgements(size: int, position_A: Ints, judged_wrong_A: Bools) -> None:
@@ -136,40 +134,3 @@ def fit_steps(
     wrong_S, count_S = (np.bincount(step_K, value_H[judged]) for value_H in (wrong_H, count_H))
     value_S = np.bincount(step_K, rate_K * size_K) / np.bincount(step_K, size_K)
     return share_S, wrong_S, count_S, value_S
-
-
-def with_probability(
-    findings: Findings,
-    label_N: npt.NDArray[np.integer],
-    wrong_N: Floats,
-    doubt_N: Floats,
-    rate: Estimate,
-    audited: int,
-) -> Findings:
-    """The findings with other probabilities of being wrong; those of the other classes keep their proportions.
-
-    Suggestions follow `doubt_N`, in which judgements count as certain.
-    """
-    rows_N, posterior_NC = np.arange(len(label_N)), findings.posterior_NC.astype(np.float32)
-    posterior_NC[rows_N, label_N] = 0
-    total_N = posterior_NC.sum(axis=1)
-    known_N = total_N > 0
-    posterior_NC[known_N] *= (wrong_N[known_N] / total_N[known_N])[:, None]
-    posterior_NC[~known_N] = (wrong_N[~known_N] / max(posterior_NC.shape[1] - 1, 1))[:, None]
-    posterior_NC[rows_N, label_N] = 1 - wrong_N
-    model = replace(
-        findings.model,
-        label_probability_N=1 - wrong_N,
-        suggested_N=posterior_NC.argmax(axis=1).astype(np.int32),
-        posterior_NC=posterior_NC.astype(np.float16),
-    )
-    return replace(
-        findings,
-        probability_wrong_N=wrong_N,
-        suggested_N=suggestions(posterior_NC, label_N.astype(np.int32), doubt_N),
-        posterior_NC=model.posterior_NC,
-        margin_N=margins(posterior_NC, label_N.astype(np.int32)),
-        rate=rate,
-        audited=audited,
-        model=model,
-    )

@@ -1,11 +1,11 @@
 """What was found out about a labelled data set: which labels are probably wrong, and how many."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur.semantics.consistency import Floats, LabelModel
+from secateur.semantics.consistency import Floats, LabelModel, Labels, Singles
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,58 @@ class Findings:
     def label_model(self) -> LabelModel:
         """The label model behind the findings, for the pruning methods."""
         return self.model
+
+
+def with_probability(
+    findings: Findings,
+    label_N: Labels,
+    wrong_N: Floats,
+    doubt_N: Floats,
+    rate: Estimate,
+    audited: int,
+) -> Findings:
+    """The findings with other probabilities of being wrong; those of the other classes keep their proportions.
+
+    Suggestions follow `doubt_N`, in which judgements count as certain.
+    """
+    rows_N, posterior_NC = np.arange(len(label_N)), findings.posterior_NC.astype(np.float32)
+    posterior_NC[rows_N, label_N] = 0
+    total_N = posterior_NC.sum(axis=1)
+    known_N = total_N > 0
+    posterior_NC[known_N] *= (wrong_N[known_N] / total_N[known_N])[:, None]
+    posterior_NC[~known_N] = (wrong_N[~known_N] / max(posterior_NC.shape[1] - 1, 1))[:, None]
+    posterior_NC[rows_N, label_N] = 1 - wrong_N
+    model = replace(
+        findings.model,
+        label_probability_N=1 - wrong_N,
+        suggested_N=posterior_NC.argmax(axis=1).astype(np.int32),
+        posterior_NC=posterior_NC.astype(np.float16),
+    )
+    return replace(
+        findings,
+        probability_wrong_N=wrong_N,
+        suggested_N=suggestions(posterior_NC, label_N, doubt_N),
+        posterior_NC=model.posterior_NC,
+        margin_N=margins(posterior_NC, label_N),
+        rate=rate,
+        audited=audited,
+        model=model,
+    )
+
+
+def margins(posterior_NC: Singles, label_N: Labels) -> Floats:
+    """t[y] - max of t[c] over c other than y, in [-1, 1], float64 (N,)."""
+    rows_N, other_NC = np.arange(len(label_N)), posterior_NC.astype(np.float32)
+    own_N = other_NC[rows_N, label_N].astype(np.float64)
+    other_NC[rows_N, label_N] = -np.inf
+    return np.asarray(own_N - np.maximum(other_NC.max(axis=1), 0.0))
+
+
+def suggestions(posterior_NC: Singles, label_N: Labels, wrong_N: Floats) -> Labels:
+    """The likeliest class, int32 (N,); of the others alone where the given label is more probably wrong than right."""
+    suggested_N: Labels = posterior_NC.argmax(axis=1).astype(np.int32)
+    doubted = np.flatnonzero((wrong_N > 0.5) & (suggested_N == label_N))
+    other_DC = posterior_NC[doubted]
+    other_DC[np.arange(len(doubted)), label_N[doubted]] = -1
+    suggested_N[doubted] = other_DC.argmax(axis=1)
+    return suggested_N

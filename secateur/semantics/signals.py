@@ -11,7 +11,7 @@ from secateur.errors import InputError
 from secateur.semantics.clip_fit import judge_clip
 from secateur.semantics.consistency import Floats, LabelModel, Labels, Singles, agrees
 from secateur.semantics.embeddings import unit
-from secateur.semantics.findings import Estimate, Findings
+from secateur.semantics.findings import Estimate, Findings, margins, suggestions, with_probability
 from secateur.semantics.neighbours import (
     Near,
     class_diversity,
@@ -45,9 +45,9 @@ def find_wrong_labels(
 
     log p = a * log p_clip + b * log p_neighbours + c * log p_probe with a, b, c >= 0 and the transitions T of the
     labels fitted to the given ones (Northcutt et al., JAIR 2021, have T counted); P(wrong) = 1 - t[y]. Neighbours vote
-    by the probability that CLIP gives their label. The rate of wrong labels comes from
-    CLIP alone: what learned from the labels explains their noise away. Where CLIP does not fit, or no texts are given,
-    the other two do all that, and the rate is a lower one still.
+    by the probability that CLIP gives their label. The rate of wrong labels comes from CLIP alone, and P(wrong) is
+    shifted to have it for its mean: what learned from the labels explains their noise away. Where CLIP does not fit, or
+    no texts are given, the other two do all that, and the rate is a lower one still.
 
     Args:
         embedding_ND: Vectors of the pictures, of any length.
@@ -90,7 +90,7 @@ def find_wrong_labels(
         rate = rate_of_parts(
             stack, given_N, weighted, mixture.parameter, key_N, 1 - model.label_probability_N, NOT_NEGATIVE
         )
-    return Findings(
+    findings = Findings(
         probability_wrong_N=1 - model.label_probability_N,
         suggested_N=suggestions(posterior_NC, given_N, 1 - model.label_probability_N),
         posterior_NC=model.posterior_NC,
@@ -103,6 +103,20 @@ def find_wrong_labels(
         diversity_N=class_diversity(image_ND, given_N),
         model=model,
     )
+    wrong_N = shifted(findings.probability_wrong_N, rate.value)
+    return with_probability(findings, given_N, wrong_N, wrong_N, rate, audited=0)
+
+
+def shifted(probability_N: Floats, mean: float) -> Floats:
+    """Probabilities with another mean, float64 (N,): a constant is added to all log-odds, so their order stays."""
+    from scipy.optimize import brentq
+    from scipy.special import expit, logit
+
+    odds_N = logit(np.clip(probability_N, 1e-9, 1 - 1e-9))
+    reach = 40.0
+    if not expit(odds_N - reach).mean() < mean < expit(odds_N + reach).mean():
+        return probability_N
+    return np.asarray(expit(odds_N + brentq(lambda step: expit(odds_N + step).mean() - mean, -reach, reach, xtol=1e-6)))
 
 
 def check_labels(label_N: npt.NDArray[np.integer], size: int, classes: int) -> Labels:
@@ -198,24 +212,6 @@ def neighbour_channel(near: Near, label_N: Labels, classes: int, trust_N: Floats
         if likelihood > best:
             best, found = likelihood, log_p_NC
     return found
-
-
-def margins(posterior_NC: Singles, label_N: Labels) -> Floats:
-    """t[y] - max of t[c] over c other than y, in [-1, 1], float64 (N,)."""
-    rows_N, other_NC = np.arange(len(label_N)), posterior_NC.astype(np.float32)
-    own_N = other_NC[rows_N, label_N].astype(np.float64)
-    other_NC[rows_N, label_N] = -np.inf
-    return np.asarray(own_N - np.maximum(other_NC.max(axis=1), 0.0))
-
-
-def suggestions(posterior_NC: Singles, label_N: Labels, wrong_N: Floats) -> Labels:
-    """The likeliest class, int32 (N,); of the others alone where the given label is more probably wrong than right."""
-    suggested_N: Labels = posterior_NC.argmax(axis=1).astype(np.int32)
-    doubted = np.flatnonzero((wrong_N > 0.5) & (suggested_N == label_N))
-    other_DC = posterior_NC[doubted]
-    other_DC[np.arange(len(doubted)), label_N[doubted]] = -1
-    suggested_N[doubted] = other_DC.argmax(axis=1)
-    return suggested_N
 
 
 def as_label_model(log_p_NC: Singles, posterior_NC: Singles, transition_CC: Floats, label_N: Labels) -> LabelModel:

@@ -1,12 +1,15 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from secateur.errors import InputError
+from secateur.semantics.findings import margins
 from secateur.semantics.mixture import fit_mixture
 from secateur.semantics.probe import draw_folds, fit_probe, probe_probability
-from secateur.semantics.signals import find_wrong_labels, margins, scaled, weighted
+from secateur.semantics.signals import find_wrong_labels, scaled, shifted, weighted
 from secateur.streams import sample_keys
 
 CLASSES = 5
@@ -36,6 +39,7 @@ def test_wrong_labels_are_found_and_counted(found):
     assert roc_auc_score(wrong_N, findings.probability_wrong_N) > max(auroc.values()) - 0.005
     assert roc_auc_score(wrong_N, -findings.margin_N) > 0.95
     assert findings.rate.value == pytest.approx(wrong_N.mean(), abs=0.02)
+    assert findings.probability_wrong_N.mean() == pytest.approx(findings.rate.value, abs=1e-4)
     assert 0 <= findings.rate.low < findings.rate.value < findings.rate.high <= 1
     assert findings.clip_fit.fits
     assert sum(count for *_, count in findings.clip_fit.histogram) == len(label_N)
@@ -145,3 +149,13 @@ def test_wrong_input():
     image_ND[3] = np.nan
     with pytest.raises(InputError, match="finite vectors"):
         find_wrong_labels(image_ND, label_N, classes=CLASSES)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=30), st.floats(0.01, 0.99))
+def test_probabilities_are_shifted_to_a_mean_and_keep_their_order(values, mean):
+    probability_N = np.array(values)
+    shifted_N = shifted(probability_N, mean)
+    assert shifted_N.mean() == pytest.approx(mean, abs=1e-4)
+    assert (np.diff(shifted_N[np.argsort(probability_N)]) >= 0).all()
+    assert np.array_equal(shifted(probability_N, 0.0), probability_N)  # no shift reaches it
