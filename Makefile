@@ -63,8 +63,13 @@ sbom: $(READY) ## List what is installed as a CycloneDX bill of materials, in di
 	@echo dist/sbom.json
 
 scan: $(READY) ## Look the locked packages up in PyPI's list of vulnerabilities; it needs the public PyPI
+	@mkdir -p dist; rm -f dist/scan.txt
 	@$(BIN)/uv tool run --quiet --from 'pip-audit>=2.9,<3' pip-audit --strict --progress-spinner off --disable-pip \
-		--require-hashes --requirement requirements.lock $(ARGS)
+		--require-hashes --requirement requirements.lock --output dist/scan.txt $(ARGS) 2> dist/scan.log \
+		&& cat dist/scan.log && exit; \
+	if [ -s dist/scan.txt ]; then cat dist/scan.log dist/scan.txt; else \
+		echo "error: the list of vulnerabilities must be in reach, got: $$(tail -n 1 dist/scan.log)" >&2; \
+	fi; exit 1
 
 clean: ## Remove the environment and all caches; what runs made, in .secateur, stays
 	rm -rf $(VENV) dist .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

@@ -50,15 +50,13 @@ def names(libraries: Iterable[Path], which: str) -> dict[str, str]:
 
 def hollow(library: Path, functions: Mapping[str, str]) -> None:
     """Put a stub in a library's place, with these functions, by name, in these versions; they return 1."""
-    versions: dict[str, list[str]] = {}
-    for name, version in sorted(functions.items()):
-        versions.setdefault(version, []).append(name)
-    versions.pop("", None)
+    listed = sorted(functions)
+    versions = {version: [n for n in listed if functions[n] == version] for version in functions.values() if version}
     with tempfile.TemporaryDirectory() as folder:
         source, program, script = (Path(folder) / name for name in ("stub.s", "stub.o", "stub.map"))
-        labels = [f".globl {name}\n.type {name}, %function\n{name}:" for name in functions]
+        labels = [f".globl {name}\n.type {name}, %function\n{name}:" for name in listed]
         source.write_text("\n".join([*labels, RETURN_1[os.uname().machine], '.section .note.GNU-stack,"",%progbits\n']))
-        script.write_text("".join(f"{version} {{ {'; '.join(names)}; }};\n" for version, names in versions.items()))
+        script.write_text("".join(f"{version} {{ {'; '.join(own)}; }};\n" for version, own in versions.items()))
         subprocess.run(["as", "-o", program, source], check=True)
         library.unlink()
         given = ["--version-script", script] if versions else []
