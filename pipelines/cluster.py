@@ -51,7 +51,6 @@ CREDENTIALS = (
 SECRET_FILES, DATA = "/etc/secateur", "/data"
 TABLES = f"{DATA}/secateur"  # in the claim, where `ingest` leaves its tables for all other steps
 RUN_LABEL = "metadata.labels['pipeline/runid']"  # which Kubeflow puts on each pod of a run
-USER = 1000  # of the image; by number, or Kubernetes could not tell that it is not root
 
 
 def for_cluster(pipeline: GraphComponent, cluster: Cluster, *, pinned: bool = False) -> GraphComponent:
@@ -167,7 +166,7 @@ def find(task: dsl.PipelineTask, cluster: Cluster) -> None:
     """Let a step find settings, credentials, files and the run that it belongs to."""
     if cluster.image:
         task.set_container_image(cluster.image)
-    kubernetes.set_security_context(task, run_as_user=USER, run_as_non_root=True)
+    kubernetes.set_security_context(task, run_as_non_root=True)  # any: OpenShift gives each namespace users of its own
     kubernetes.use_field_path_as_env(task, "KFP_RUN_ID", RUN_LABEL)
     if cluster.config_map:
         kubernetes.use_config_map_as_env(task, cluster.config_map, {key: key for key in SETTINGS}, optional=True)

@@ -97,7 +97,7 @@ def test_everything_that_can_be_said_of_a_step(tmp_path: Path) -> None:
                 "team": "vision",
             }
         },
-        "securityContext": {"runAsUser": "1000", "runAsNonRoot": True},
+        "securityContext": {"runAsNonRoot": True},
         "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule"}],
     }
     container = spec["deploymentSpec"]["executors"]["exec-work"]["container"]
