@@ -22,8 +22,10 @@ run: $(READY) ## Prune the digits while training on them; more with ARGS="--keep
 	@$(BIN)/secateur data
 	@$(BIN)/secateur run $(ARGS)
 
+# Hundreds of processes import the same packages: their bytecode is kept, whatever the environment asks for.
 test: $(READY) ## Run the tests, with coverage
-	@OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile --cov --cov-report=term $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile \
+		--no-loadscope-reorder --cov --cov-report=term $(ARGS)
 
 lint: $(READY) ## Check style, types and the direction of imports
 	@$(BIN)/ruff check .

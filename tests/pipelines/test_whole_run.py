@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from secateur.pruning.mask import read_mask
+from secateur.semantics.config import EMBEDDED
 
 SHORT = ("--epochs", "5", "--warmup-epochs", "2", "--seeds", "0", "--baselines", "random")
 
@@ -37,9 +39,10 @@ Command = Callable[..., Run]
 
 
 @pytest.fixture(scope="module")
-def begin(tmp_path_factory: pytest.TempPathFactory) -> Begin:
-    """Starts `secateur run` in one folder."""
+def begin(tmp_path_factory: pytest.TempPathFactory, digits_clip_state: Path) -> Begin:
+    """Starts `secateur run` in one folder, where the CLIP of the digits is trained already."""
     folder = tmp_path_factory.mktemp("whole")
+    shutil.copytree(digits_clip_state / EMBEDDED, folder / ".secateur" / "state" / EMBEDDED)
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SECATEUR_", "MLFLOW_"))}
 
     def start(*options: str) -> "subprocess.Popen[str]":
@@ -88,6 +91,7 @@ def test_a_run_ends_with_its_results(first: Run) -> None:
         "multimodal",
         "random",
     ]
+    assert "reusing the small CLIP that was trained before" in first.place("log").read_text()
     assert re.search(r"Of \d+ wrong labels the mask found \d+ inconsistent \(recall \d+ %", first.out)
     assert "<html" in first.place("report").read_text()
     mask = read_mask(first.place("mask"))

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from torch import multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, TensorDataset
 
 from secateur import InputError, PruningSampler
 from secateur.pruning.distributed import SharedLosses
 from secateur.streams import uniform
+from tests.forked import in_processes
 
 EPOCHS, WARMUP = 5, 1
 EVEN = 360  # samples, of which every epoch takes an even number, so that none has to sit out
@@ -92,7 +92,7 @@ def errors(rank, network):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("gloo")
-    multiprocessing.start_processes(work, (str(folder),), nprocs=2, start_method="spawn")
+    in_processes(work, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(2)]
 
 

@@ -6,10 +6,10 @@ import torch
 import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import multiprocessing
 
 from secateur.pruning import selection, sharded
 from secateur.streams import sample_keys
+from tests.forked import in_processes
 
 CLASSES = 4
 
@@ -108,7 +108,7 @@ def work(rank, folder):
 
 
 def test_two_processes_agree_over_gloo(tmp_path):
-    multiprocessing.start_processes(work, (str(tmp_path),), nprocs=2, start_method="spawn")
+    in_processes(work, str(tmp_path))
     kept_N = torch.cat([torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]).numpy()
     score_N = np.random.default_rng(0).random(1001).astype(np.float32)
     assert np.array_equal(np.flatnonzero(kept_N), np.sort(np.argsort(-score_N)[:400]))

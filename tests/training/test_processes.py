@@ -1,4 +1,4 @@
-"""Steps that several processes do together, started as a pipeline's step starts them, and by torchrun itself."""
+"""Steps that several processes do together: started as a pipeline's step starts them, by torchrun, and by a test."""
 
 import json
 import logging
@@ -20,7 +20,8 @@ from secateur.state import STATE_VARIABLE
 from secateur.training.checkpoint import load
 from secateur.training.distributed import PROCESSES_VARIABLE, failure_of, process_count, steady
 from secateur.training.runs import prune, warm_up
-from tests.training.together import KILLED_AFTER, PRUNE, TRAIN
+from tests.forked import in_processes
+from tests.training.together import KILLED_AFTER, PRUNE, TRAIN, warm_up_in
 
 WITH_EXTRAS = PruneConfig(method="forgetting", keep=0.6, epochs=3, retrain=True)
 
@@ -47,10 +48,9 @@ def same_outcome(one, other, prefix=""):
         assert files(one / folder, *names) == files(other / folder, *names)
 
 
-def test_four_processes_warm_up_to_the_same_bytes(digits_folder, alone, tmp_path, monkeypatch, caplog):
-    monkeypatch.setenv(PROCESSES_VARIABLE, "4")
-    with caplog.at_level(logging.INFO):
-        figures = warm_up(digits_folder, TRAIN, tmp_path / "warm")
+def test_four_processes_warm_up_to_the_same_bytes(digits_folder, alone, tmp_path):
+    in_processes(warm_up_in, 4, digits_folder, tmp_path, count=4)
+    figures = [read_json(tmp_path / f"figures-{rank}.json") for rank in range(4)]
     one, other = (load((out / "warm" / "seed-0.pt").read_bytes(), "seed-0.pt") for out in (alone, tmp_path))
     states = [state["trainer"]["network"] for state in (one, other)]
     assert list(states[0]) == list(states[1])
@@ -61,16 +61,20 @@ def test_four_processes_warm_up_to_the_same_bytes(digits_folder, alone, tmp_path
         assert torch.equal(a, b)
     for name in ("last", "mean", "visits"):
         assert np.array_equal(one["losses"][name], other["losses"][name], equal_nan=True)
-    assert figures["train_loss"] == one["history"][-1]["train_loss"]
+    assert [f["train_loss"] for f in figures] == [one["history"][-1]["train_loss"]] * 4
     assert read_json(tmp_path / "warm" / "warmup.json")["versions"]["processes"] == 4
-    (record,) = [r for r in caplog.records if r.getMessage().startswith("warm-up seed 0, epoch 1: 100.0% of")]
-    assert record.curve[1][0]["train_loss"] == figures["train_loss"]  # what MLflow is told, once
 
 
-def test_two_processes_prune_and_retrain_to_the_same_bytes(digits_folder, alone, tmp_path, monkeypatch):
+def test_two_processes_prune_and_retrain_to_the_same_bytes(digits_folder, alone, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv(PROCESSES_VARIABLE, "2")
-    prune(digits_folder, [], alone / "warm", WITH_EXTRAS, tmp_path / "extras-model", tmp_path / "extras-mask")
+    with caplog.at_level(logging.INFO):
+        figures = prune(
+            digits_folder, [], alone / "warm", WITH_EXTRAS, tmp_path / "extras-model", tmp_path / "extras-mask"
+        )
     same_outcome(alone, tmp_path, "extras-")
+    told = [record.curve[1] for record in caplog.records if hasattr(record, "curve")]  # what MLflow is told
+    assert [len(history) for history in told] == [2, 3, 4, 5, 6, 7, 8]  # once for each epoch
+    assert told[-1][-1]["train_loss"] == figures["train_loss"]
     one, other = (read_json(out / "extras-model" / "run.json") for out in (alone, tmp_path))
     assert (one["versions"]["processes"], other["versions"]["processes"]) == (1, 2)
     for name in ("forward_samples", "backward_samples"):

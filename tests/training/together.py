@@ -1,4 +1,4 @@
-"""What torchrun's processes do in `test_processes`: a plain run to its end, then one that is killed in its midst."""
+"""What processes do in `test_processes`; torchrun's, a plain run to its end, then one that is killed in its midst."""
 
 import os
 import signal
@@ -6,6 +6,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import torch.distributed as dist
+
+from secateur.files import write_json
 from secateur.pruning.config import PruneConfig
 from secateur.pruning.distributed import place
 from secateur.training import phases
@@ -16,6 +19,13 @@ from secateur.training.runs import prune, warm_up
 TRAIN = TrainConfig(warmup_epochs=1, batch_size=64, seeds=(0,), deterministic=True)
 PRUNE = PruneConfig(method="adaptive", keep=0.6, epochs=6)
 KILLED_AFTER = 3  # epochs of pruning
+
+
+def warm_up_in(rank: int, count: int, data: Path, out: Path) -> None:
+    """Warm up as one of several."""
+    dist.init_process_group("gloo", init_method=f"file://{out}/meet", rank=rank, world_size=count)
+    write_json(out / f"figures-{rank}.json", warm_up(data, TRAIN, out / "warm"))
+    dist.destroy_process_group()
 
 
 def main(data: Path, warm: Path, out: Path) -> None:
