@@ -74,8 +74,8 @@ def fit_label_model(similarity_NC: npt.NDArray[np.floating], label_N: Labels) ->
     """
     given_N = np.asarray(label_N, dtype=np.int32)
     if not agrees(similarity_NC.argmax(axis=1), given_N):
-        classes = similarity_NC.shape[1]
-        return describe(similarity_NC, 1.0, even_transitions(RIGHT, classes) / classes, given_N)
+        even_CC = even_transitions(RIGHT, similarity_NC.shape[1])
+        return describe(similarity_NC, 1.0, even_CC / even_CC.sum(axis=1, keepdims=True), given_N)
     spread = float(np.std(similarity_NC)) or 1.0
     channel_NC = (similarity_NC / spread).astype(np.float32)
     limits = (spread, MAX_TEMPERATURE * spread)

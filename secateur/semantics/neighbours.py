@@ -148,9 +148,9 @@ def fit_neighbours(
     """The label model of `fit_label_model` with neighbours in the place of CLIP.
 
     The labels of neighbours go wrong as the sample's own does, so the likelihood alone cannot tell noise from mixed
-    neighbourhoods: EM would find every label right. Transitions are therefore counted (Northcutt et al., JAIR 2021):
-    by the samples labelled y whose neighbours say c. The temperature is fitted under them. Where classes
-    overlap, that counts some right labels as wrong.
+    neighbourhoods: the likeliest transitions would make every label right. Transitions are therefore counted (Northcutt
+    et al., JAIR 2021): by the samples labelled y whose neighbours say c. The temperature is fitted under them. Where
+    classes overlap, that counts some right labels as wrong.
 
     Args:
         embedding_ND: Vectors of any length, of a model that did not learn from these labels.

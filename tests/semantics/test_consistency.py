@@ -74,6 +74,7 @@ def test_a_clip_that_knows_nothing_accuses_nobody():
     assert model.zero_shot_agreement < 0.3
     assert not model.fits
     assert (model.label_probability_N > 0.8).all()
+    assert model.transition_CC.sum(axis=1) == pytest.approx(1)
 
 
 def test_right_labels_of_many_small_classes_are_believed():
