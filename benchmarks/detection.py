@@ -47,7 +47,7 @@ RATES = (0, 5, 9, 17, 30)  # percent
 SETS = (*PEOPLE, *(f"symmetric{rate}" for rate in RATES))
 AUDITED, AUDITS = 200, 200
 BINS = 10
-PRIORS = (1, 3, 30, 100)
+PRIORS = (10, 30, 300, 1000)
 NO_MATRIX = "a factor for each class, no matrix"
 OURS = ("combined", "clip", "clip, adapted", "neighbours", "probe")
 PEERS = ("cleanlab confident learning", "cleanlab label quality", "cleanlab Datalab")
@@ -138,7 +138,7 @@ def held_out_likelihood(
 
 def prior_of(count: int) -> str:
     """How the record calls a prior."""
-    return f"a prior of {count} for each class"
+    return f"a prior of {count} counts"
 
 
 def settled(similarity_NC: npt.NDArray[np.float32], label_N: npt.NDArray[np.int32], key_N: Keys) -> dict[str, float]:
@@ -296,7 +296,7 @@ def write_record(folder: Path) -> None:
         "## What was settled by held-out given labels",
         "",
         "Their likelihood, where each half's is judged by what was fitted to the other, less that of what was chosen",
-        f"(a matrix over CLIP's similarities, a prior of {consistency.PRIOR} counts for each class over a row of the",
+        f"(a matrix over CLIP's similarities, a prior of {consistency.PRIOR} counts over each row of the",
         "transitions); nats a thousand samples.",
         "",
         *settled_table(results),

@@ -11,7 +11,7 @@ Labels = npt.NDArray[np.int32]
 
 ROWS = 16_384  # looked at together, which bounds the memory
 MAX_TEMPERATURE = 500.0
-PRIOR = 10  # counts for each class that are added to each row of the transitions
+PRIOR = 100  # counts that are added to each row of the transitions, at most
 
 
 @dataclass(frozen=True)
@@ -64,17 +64,18 @@ def class_posterior(log_p_NC: Floats, transition_CC: Floats, label_N: Labels) ->
 def smoothed_transitions(count_CC: Floats) -> Floats:
     """Transitions by counts of true class (row) and given label (column), float64 (C, C); rows sum to 1.
 
-    Ten counts for each class are added to each row, as right and as wrong as all rows together are: that number makes
-    held-out labels of CIFAR-10N likeliest. With one in each cell instead, which says that nearly all labels of many
-    small classes are wrong, twice as many right ones would be refused.
+    To each row 100 counts are added, or as many as a class has on average where that is less: as right and as wrong as
+    all rows together are. That number makes held-out labels of CIFAR-10N likeliest. With one in each cell instead,
+    which says that nearly all labels of many small classes are wrong, twice as many right ones would be refused.
     """
-    smoothed_CC = count_CC + even_transitions((np.trace(count_CC) + 1) / (count_CC.sum() + 2), len(count_CC))
+    right = (np.trace(count_CC) + 1) / (count_CC.sum() + 2)
+    smoothed_CC = count_CC + prior_counts(right, len(count_CC), count_CC.sum())
     return np.asarray(smoothed_CC / smoothed_CC.sum(axis=1, keepdims=True))
 
 
-def even_transitions(right: float, classes: int) -> Floats:
-    """Ten counts for each class in each row, a fraction `right` on the diagonal, the rest even; float64 (C, C)."""
-    count = PRIOR * classes
+def prior_counts(right: float, classes: int, size: float) -> Floats:
+    """What is added to the counts of `size` samples: a fraction `right` on the diagonal, the rest even; (C, C)."""
+    count = min(PRIOR, size / classes)
     count_CC = np.full((classes, classes), count * (1 - right) / max(classes - 1, 1))
     np.fill_diagonal(count_CC, count * right)
     return count_CC

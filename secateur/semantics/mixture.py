@@ -16,7 +16,7 @@ from secateur.semantics.consistency import (
     Singles,
     agrees,
     describe,
-    even_transitions,
+    prior_counts,
 )
 
 ITERATIONS = 300
@@ -74,7 +74,7 @@ def fit_label_model(similarity_NC: npt.NDArray[np.floating], label_N: Labels) ->
     """
     given_N = np.asarray(label_N, dtype=np.int32)
     if not agrees(similarity_NC.argmax(axis=1), given_N):
-        even_CC = even_transitions(RIGHT, similarity_NC.shape[1])
+        even_CC = prior_counts(RIGHT, similarity_NC.shape[1], len(given_N))
         return describe(similarity_NC, 1.0, even_CC / even_CC.sum(axis=1, keepdims=True), given_N)
     spread = float(np.std(similarity_NC)) or 1.0
     channel_NC = (similarity_NC / spread).astype(np.float32)
@@ -112,9 +112,9 @@ def fit_mixture(
     """
     size, classes = channels[0].shape
     believed = RIGHT if right is None else (size * right + 1) / (size + 2)
-    theta = np.concatenate([start, np.log(even_transitions(believed, classes)).ravel()])
+    theta = np.concatenate([start, np.log(prior_counts(believed, classes, size)).ravel()])
     for _ in range(ROUNDS):
-        theta = climb(channels, label_N, logits, theta, [bounds] * len(start), even_transitions(believed, classes))
+        theta = climb(channels, label_N, logits, theta, [bounds] * len(start), prior_counts(believed, classes, size))
         odds_CC = np.exp(theta[len(start) :].reshape(classes, classes))
         mixture = Mixture(logits, theta[: len(start)], odds_CC / odds_CC.sum(axis=1, keepdims=True))
         if right is not None:

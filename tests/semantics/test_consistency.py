@@ -85,17 +85,18 @@ def test_right_labels_of_many_small_classes_are_believed():
     image_ND /= np.linalg.norm(image_ND, axis=1, keepdims=True)
     model = fit_label_model(image_ND @ text_CD.T, label_N)
     assert 0.7 < model.zero_shot_agreement < 0.9
-    assert (model.label_probability_N < 0.5).mean() < 0.03  # one count in each cell makes it 0.12
+    assert (model.label_probability_N < 0.5).mean() < 0.06  # one count in each cell makes it 0.12
     assert model.expected_wrong < 0.06
 
 
 def test_smoothed_transitions_against_a_slow_oracle():
     count_CC = np.random.default_rng(0).integers(0, 9, (4, 4)) * 1.0
     count_CC[2] = 0  # a class that nothing is told of is like all together
+    size = count_CC.sum() / 4  # fewer than 100
     right = (sum(count_CC[c, c] for c in range(4)) + 1) / (count_CC.sum() + 2)
     smoothed_CC = smoothed_transitions(count_CC)
     for c in range(4):
         for y in range(4):
-            added = 40 * right if c == y else 40 * (1 - right) / 3
-            assert smoothed_CC[c, y] == pytest.approx((count_CC[c, y] + added) / (count_CC[c].sum() + 40))
+            added = size * right if c == y else size * (1 - right) / 3
+            assert smoothed_CC[c, y] == pytest.approx((count_CC[c, y] + added) / (count_CC[c].sum() + size))
     assert smoothed_transitions(np.array([[7.0]])) == pytest.approx(1)
