@@ -33,7 +33,7 @@ def choose_label_model(
         assert fit is not None
     else:
         model = fit_label_model(image_ND @ text_CD.T, label_N)
-        fit = judge_clip(image_ND, text_CD, label_N, model.temperature, key_N)
+        fit = judge_clip(image_ND, text_CD, label_N, key_N)
     if not fit.fits:
         model = find_wrong_labels(image_ND, label_N, classes=classes, keys_N=key_N).label_model()
         return model, "neighbours and probe", f"{fit.reason}; neighbours and a probe take its place"

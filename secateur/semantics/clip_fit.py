@@ -1,23 +1,21 @@
-"""Does this CLIP fit this data? Its first choices beside those of the neighbours, and what it thinks of the labels."""
+"""Does this CLIP fit this data? Its first choices beside those of the neighbours."""
 
 import numpy as np
 import numpy.typing as npt
 
-from secateur.semantics.consistency import Floats, agrees, log_softmax
+from secateur.semantics.consistency import agrees
 from secateur.semantics.findings import ClipFit
 from secateur.semantics.neighbours import Near, copies, neighbour_probability, search, without_copies
 from secateur.streams import Keys, shuffled
 
 LOOKED_AT = 20_000  # samples that tell; all of them would cost a search among all
 SHARE = 0.5  # of what neighbours agree with the labels above chance, CLIP must reach
-BINS = 20
 
 
 def judge_clip(
     embedding_ND: npt.NDArray[np.floating],
     text_CD: npt.NDArray[np.floating],
     label_N: npt.NDArray[np.int32],
-    temperature: float,
     key_N: Keys,
     near: Near | None = None,
 ) -> ClipFit:
@@ -30,7 +28,6 @@ def judge_clip(
         embedding_ND: Unit vectors of the pictures.
         text_CD: Unit vectors of the classes.
         label_N: Given labels, in [0, C).
-        temperature: Factor of the cosines in the softmax, for the histogram.
         key_N: Of the samples.
         near: The nearest of each sample, without copies; without it, 20,000 samples are drawn and searched.
     """
@@ -52,17 +49,10 @@ def judge_clip(
         f"{100 * chance:.1f} %, and that of the nearest samples for {100 * neighbour:.1f} %"
     )
     verdict = "CLIP fits" if above and enough else "CLIP does not fit"
-    consistency_N = log_softmax(temperature * similarity_NC)[np.arange(len(label_N)), label_N]
-    return ClipFit(above and enough, f"{verdict}: {figures}", zero_shot, neighbour, histogram(consistency_N))
+    return ClipFit(above and enough, f"{verdict}: {figures}", zero_shot, neighbour)
 
 
 def chance_agreement(choice_N: npt.NDArray[np.integer], label_N: npt.NDArray[np.integer], classes: int) -> float:
     """The fraction in which two labellings would agree if they were independent."""
     share_C, chosen_C = (np.bincount(one_N, minlength=classes) / len(label_N) for one_N in (label_N, choice_N))
     return float(share_C @ chosen_C)
-
-
-def histogram(value_N: Floats) -> tuple[tuple[float, float, int], ...]:
-    """Counts in bins of equal width: (low, high, count)."""
-    count_B, edge_B = np.histogram(value_N, BINS)
-    return tuple((float(a), float(b), int(n)) for a, b, n in zip(edge_B[:-1], edge_B[1:], count_B, strict=True))

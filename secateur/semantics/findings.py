@@ -26,14 +26,12 @@ class ClipFit:
         reason: Why, in one sentence with the figures.
         zero_shot_agreement: Fraction of samples whose given label is CLIP's first choice.
         neighbour_agreement: Fraction whose given label is the first choice of the nearest other samples.
-        histogram: Of q, the log-probability of the given label under CLIP: (low, high, count) of each bin.
     """
 
     fits: bool
     reason: str
     zero_shot_agreement: float
     neighbour_agreement: float
-    histogram: tuple[tuple[float, float, int], ...]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """Which labels are probably wrong: CLIP, neighbours and a probe, combined with fitted weights."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,8 +20,6 @@ from secateur.semantics.neighbours import (
     without_copies,
 )
 from secateur.streams import Keys, sample_keys, shuffled
-
-log = logging.getLogger(__name__)
 
 WIDTHS = (0.02, 0.05, 0.1, 0.2, 0.4)
 SAMPLES_PER_FACTOR = 100  # of the calibration of CLIP's similarities, below which it is diagonal
@@ -73,8 +70,8 @@ def find_wrong_labels(
     channels, clip_fit, trust_N, rate = {}, None, None, None
     if text_CD is not None:
         similarity_NC = image_ND @ unit(text_CD).T
-        clip_NC, clip_trust_N, temperature, clip_rate = clip_channel(similarity_NC, given_N, key_N)
-        clip_fit = judge_clip(image_ND, unit(text_CD), given_N, temperature, key_N, near)
+        clip_NC, clip_trust_N, _, clip_rate = clip_channel(similarity_NC, given_N, key_N)
+        clip_fit = judge_clip(image_ND, unit(text_CD), given_N, key_N, near)
         channels["clip"] = clip_NC
         if clip_fit.fits:
             trust_N, rate = clip_trust_N, clip_rate

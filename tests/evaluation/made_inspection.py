@@ -47,7 +47,6 @@ def make_findings(
         f"CLIP {'fits' if fits else 'does not fit'}: its & the <i>neighbours</i>' choice",
         0.8,
         0.9,
-        ((-2.0, 0.0, len(label_N)),),
     )
     return Findings(
         probability_wrong_N=wrong_N, suggested_N=suggested_N.astype(np.int32),

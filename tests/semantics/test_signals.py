@@ -33,7 +33,7 @@ def found():
 
 
 def test_wrong_labels_are_found_and_counted(found):
-    findings, label_N, wrong_N = found
+    findings, _, wrong_N = found
     auroc = {name: roc_auc_score(wrong_N, -q_N) for name, q_N in findings.signal.items()}
     assert set(auroc) == {"clip", "neighbours", "probe"}
     assert roc_auc_score(wrong_N, findings.probability_wrong_N) > max(auroc.values()) - 0.005
@@ -42,7 +42,6 @@ def test_wrong_labels_are_found_and_counted(found):
     assert findings.probability_wrong_N.mean() == pytest.approx(findings.rate.value, abs=1e-4)
     assert 0 <= findings.rate.low < findings.rate.value < findings.rate.high <= 1
     assert findings.clip_fit.fits
-    assert sum(count for *_, count in findings.clip_fit.histogram) == len(label_N)
     assert findings.audited == 0
 
 
